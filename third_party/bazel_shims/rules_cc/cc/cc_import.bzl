@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Same label as in rules_cc 0.1 and newer."""
+
+load("//cc:defs.bzl", _rule = "cc_import")
+
+cc_import = _rule

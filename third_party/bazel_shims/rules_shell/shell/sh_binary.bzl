@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offline stand-in for rules_shell."""
+
+def sh_binary(**attrs):
+    native.sh_binary(**attrs)

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// File: transport/packet/endpoint.h
+//
+// One CID: its ports, listeners, connections and datagram sockets, over one Link.
+//
+// The way of a byte:  program -> Connection::Send() -> Link::Send() -> carrier -> Endpoint::OnPacket() of the peer ->
+// ConnectionUser::OnData() -> program.  Nothing is copied on that way while the receiver keeps up; what it does not take is
+// kept in its Connection, bounded by buf_alloc.
+//
+// While the carrier is blocked no packet is queued here: data stays with the program, and what a connection owes its peer
+// (RESPONSE, credit, SHUTDOWN, RST) is kept as flags and sent when the carrier has room.
+//
+// Errors of a packet touch its own connection only.  What was dropped, refused or reset, and why, is counted.
+//
+// Threads: one.  Time: told by Advance(); every other call uses the time told last.
+#ifndef ARGOSY_TRANSPORT_PACKET_ENDPOINT_H_
+#define ARGOSY_TRANSPORT_PACKET_ENDPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "transport/address.h"
+#include "transport/packet/connection.h"
+#include "transport/packet/limits.h"
+#include "transport/packet/link.h"
+
+namespace argosy::packet {
+
+class ListenerUser {
+ public:
+  virtual ~ListenerUser() = default;
+  // A connection was established.  Returns its user (not null), who gets OnData() from now on.  It counts against the
+  // backlog until Endpoint::Accepted().
+  virtual ConnectionUser* OnIncoming(Connection& connection) = 0;
+};
+
+class DatagramUser {
+ public:
+  virtual ~DatagramUser() = default;
+  // Takes the datagram (true), or has no room (false: it is dropped and counted).
+  virtual bool OnDatagram(Address from, const Payload& datagram) = 0;
+};
+
+class Endpoint : public LinkUser {
+ public:
+  struct Options {
+    uint32_t cid = kCidAny;
+    uint32_t buf_alloc = kDefaultBufAlloc;
+    size_t max_connections = kMaxConnections;
+    // First automatic port to try; a seed, so that ports differ between runs if the caller wants that.
+    uint32_t first_port = kFirstEphemeralPort;
+  };
+
+  // One line of meaning each.
+  struct Counters {
+    uint64_t connected = 0;          // connections established, both directions
+    uint64_t reset_sent = 0;         // RST for packets of no connection, refused requests and breaches
+    uint64_t drop_source = 0;        // the header's source CID was not the carrier's
+    uint64_t drop_destination = 0;   // not for this CID
+    uint64_t drop_type = 0;          // unknown socket type (answered by RST)
+    uint64_t drop_op = 0;            // unknown operation
+    uint64_t drop_no_connection = 0; // neither connection nor listener (answered by RST)
+    uint64_t refused_backlog = 0;    // the listener's backlog was full
+    uint64_t refused_limit = 0;      // max_connections, or the budget
+    uint64_t breach_credit = 0;      // more data than credit, or fwd_cnt ahead of what was sent
+    uint64_t breach_state = 0;       // data after SHUTDOWN, REQUEST on a live connection, wrong type
+    uint64_t breach_messages = 0;    // more messages than kMaxQueuedMessages
+    uint64_t lost_resets = 0;        // over kMaxOwedResets
+    uint64_t datagram_dropped = 0;   // nobody at the port, or no room
+    uint64_t datagram_delivered = 0;
+    uint64_t packets_in = 0;
+    uint64_t packets_out = 0;
+  };
+
+  // `link` outlives the endpoint.  The caller routes the link's calls to this object.
+  Endpoint(Link& link, const Options& options);
+  // Ends nothing: users get no calls.  The carrier's end resets the peers.
+  ~Endpoint() override;
+
+  uint32_t cid() const;
+  size_t connections() const;
+  const Counters& counters() const;
+
+  // Asked before a connection is made or accepted (true: there is room for its receive buffer), and told when it is gone.
+  // Without it only max_connections bounds.
+  class Budget {
+   public:
+    virtual ~Budget() = default;
+    virtual bool Reserve(size_t bytes) = 0;
+    virtual void Release(size_t bytes) = 0;
+  };
+  void set_budget(Budget* budget);
+
+  // Starts to connect; local_port kPortAny: automatic.  kCidLocal means the own CID.  The result is alive until OnEnded(),
+  // which may come at any later call, but not before Connect() returns.  Errors: ENODEV (the link reaches nobody there),
+  // EADDRINUSE, ENOBUFS (max_connections or budget), ESOCKTNOSUPPORT (type).
+  absl::StatusOr<Connection*> Connect(uint32_t local_port, Address peer, uint16_t type, absl::Duration timeout,
+                                      ConnectionUser* user);
+
+  // Listens at a port (kPortAny: automatic) for connections of one type; returns the port.  Errors: EADDRINUSE,
+  // ESOCKTNOSUPPORT.
+  absl::StatusOr<uint32_t> Listen(uint32_t port, uint16_t type, int backlog, ListenerUser* user);
+  // Ends it.  Connections that were not accepted are reset (their users get OnEnded(kLocal)).
+  void StopListening(uint32_t port);
+  // The program took this connection: it leaves the backlog.  Once for each.
+  void Accepted(Connection& connection);
+
+  // Datagram ports are a space of their own.
+  absl::StatusOr<uint32_t> BindDatagram(uint32_t port, DatagramUser* user);
+  void CloseDatagram(uint32_t port);
+  // One packet, unreliable.  Errors: EMSGSIZE (above the link's largest payload), ENODEV, EAGAIN (the carrier is blocked).
+  absl::Status SendDatagram(uint32_t from_port, Address to, const Payload& datagram);
+
+  // Tells the time and fires what is due.
+  void Advance(absl::Time now);
+  // When Advance() is wanted next; InfiniteFuture() if never.
+  absl::Time NextDeadline() const;
+
+  // LinkUser
+  void OnPacket(uint64_t src_cid, const Header& header, const Payload& payload) override;
+  void OnCanSend(uint64_t cid) override;
+  void OnPeerReset(uint64_t cid) override;
+};
+
+}  // namespace argosy::packet
+
+#endif  // ARGOSY_TRANSPORT_PACKET_ENDPOINT_H_

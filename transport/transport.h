@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// File: transport/transport.h
+//
+// The socket contract: VM sockets over whatever carries them.  A program sees ordinary file descriptors; what a
+// descriptor cannot say (how a connection ended) a Socket adds.
+//
+//   absl::StatusOr<std::unique_ptr<Transport>> t = OpenTransport("sim:/run/argosy/sim.sock?domain=1");   // //backends:open
+//   absl::StatusOr<Socket> s = ConnectBlocking(**t, {kCidHost, 1234}, SocketType::kStream);
+//   write(s->fd(), "hello", 5);
+//   absl::Status how = s->Finish(absl::Now() + absl::Seconds(10));   // OK: the peer closed cleanly and lost nothing
+//
+// Behaviour is that of Linux's AF_VSOCK; where a backend cannot follow, a capability says so.  Errors: docs/errors.md.
+//
+// Threads: a Transport may be used by several threads at once.  Every other object belongs to one thread at a time; its
+// descriptor may be used by any thread, as descriptors may.
+#ifndef ARGOSY_TRANSPORT_TRANSPORT_H_
+#define ARGOSY_TRANSPORT_TRANSPORT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "transport/address.h"
+#include "transport/unique_fd.h"
+
+namespace argosy {
+
+enum class SocketType {
+  kStream,     // bytes in order
+  kSeqpacket,  // messages in order, boundaries kept
+};
+
+// What a transport can do beyond the common ground.  Queried, never guessed.
+struct Capabilities {
+  bool seqpacket = false;
+  bool datagram = false;
+  // A reset connection shows as ECONNRESET on the descriptor; without it a reader sees end-of-file and must ask Finish().
+  bool reset_on_fd = false;
+  // poll() honours SO_RCVLOWAT.
+  bool rcvlowat = false;
+  // recvmsg() reports MSG_EOR.
+  bool record_marks = false;
+  // A zero-length SEQPACKET message can be told from end-of-file.
+  bool empty_messages = false;
+  // The descriptor is an AF_VSOCK socket: getpeername(), SO_VM_SOCKETS_*, SIOCOUTQ, MSG_ZEROCOPY as the kernel has them.
+  bool af_vsock = false;
+  // Finish() tells a peer that lost data from one that closed cleanly (the carrier reports what was consumed).
+  bool reports_lost_data = false;
+  // Largest SEQPACKET message and datagram, in bytes; larger ones are EMSGSIZE.
+  size_t max_message = 0;
+  size_t max_datagram = 0;
+};
+
+// A connected socket.  Movable; closes its descriptor when it goes.
+class Socket {
+ public:
+  // How a backend learns the end of a connection; see Finish().
+  class Ending {
+   public:
+    virtual ~Ending() = default;
+    // Called after the write side was shut down.  Contract of Socket::Finish().
+    virtual absl::Status Wait(int fd, absl::Time deadline) = 0;
+  };
+
+  Socket(UniqueFd fd, Address local, Address peer, SocketType type, std::unique_ptr<Ending> ending)
+      : fd_(std::move(fd)), local_(local), peer_(peer), type_(type), ending_(std::move(ending)) {}
+  Socket(Socket&&) noexcept = default;
+  Socket& operator=(Socket&&) noexcept = default;
+
+  // Blocking until the caller sets O_NONBLOCK.  read, write, send, recv, poll, shutdown and SCM_RIGHTS work on it.
+  // Half-close: shutdown(SHUT_WR) gives the peer end-of-file behind all data, and this side goes on reading.  Writing after
+  // the peer closed: EPIPE.
+  int fd() const { return fd_.get(); }
+  Address local() const { return local_; }
+  Address peer() const { return peer_; }
+  SocketType type() const { return type_; }
+
+  // Says how the connection ended.  Shuts the write side down first (all that was written still goes out), then waits
+  // until both directions have ended.  It does not read: what the peer sends must be read by the caller, before or
+  // meanwhile.
+  //   OK             the peer ended both directions (or closed) and, where reports_lost_data, took every byte.
+  //   ECONNRESET     the peer reset the connection, closed with data unread, or its domain died.
+  //   ENETRESET      this side's carrier went: the domain was killed, or the daemon died.
+  //   ETIMEDOUT      the deadline passed first; may be called again.
+  // The descriptor stays open either way.  Calling again repeats the answer.
+  absl::Status Finish(absl::Time deadline);
+
+  // Gives the descriptor away, for a program that wants nothing else.  How the connection ended can then no longer be known.
+  UniqueFd Release() &&;
+
+ private:
+  UniqueFd fd_;
+  Address local_;
+  Address peer_;
+  SocketType type_;
+  std::unique_ptr<Ending> ending_;
+};
+
+// A connection on its way.
+class Connecting {
+ public:
+  virtual ~Connecting() = default;
+  // poll() for `events()`; then call Complete().
+  virtual int fd() const = 0;
+  virtual short events() const = 0;
+  // The socket, once.  Errors: EAGAIN (Unavailable: not yet, poll again); ECONNRESET (nobody listens, the backlog is full,
+  // or the peer refuses the type); ETIMEDOUT (no answer within the timeout); ENODEV (no such CID behind this carrier);
+  // ENETRESET (own carrier gone); ENOBUFS (the carrier's budget is used up).  After an error other than EAGAIN only
+  // destruction is left.  Destroying it early gives the attempt up.
+  virtual absl::StatusOr<Socket> Complete() = 0;
+};
+
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  // poll() for POLLIN; then call Accept().
+  virtual int fd() const = 0;
+  virtual Address local() const = 0;
+  // One connection.  Errors: EAGAIN (Unavailable: none waits); ENETRESET (the carrier is gone: no more will come).
+  // Never blocks.  Destroying the listener resets connections that were not accepted.
+  virtual absl::StatusOr<Socket> Accept() = 0;
+};
+
+class DatagramSocket {
+ public:
+  struct Datagram {
+    size_t size = 0;  // of the datagram; more than the buffer means that the rest was cut off
+    Address from;
+  };
+
+  virtual ~DatagramSocket() = default;
+  // poll() for POLLIN (one can be received) and POLLOUT.
+  virtual int fd() const = 0;
+  virtual Address local() const = 0;
+  // Sends one datagram, unreliable: OK says only that the carrier took it.  EMSGSIZE (above max_datagram), EAGAIN, ENODEV,
+  // ENETRESET.  Nobody at the port: dropped.
+  virtual absl::Status SendTo(absl::Span<const uint8_t> bytes, Address to) = 0;
+  // Receives one.  EAGAIN (none waits), ENETRESET.  Never blocks.
+  virtual absl::StatusOr<Datagram> ReceiveFrom(absl::Span<uint8_t> buffer) = 0;
+};
+
+struct ConnectOptions {
+  absl::Duration timeout = absl::Seconds(2);
+  uint32_t local_port = kPortAny;  // kPortAny: the carrier chooses
+};
+
+struct ListenOptions {
+  int backlog = 128;  // clamped to 1..4096
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  // The URI it was opened with.
+  virtual std::string uri() const = 0;
+  virtual Capabilities capabilities() const = 0;
+
+  // The own CID.  ENETRESET if the carrier is gone.
+  virtual absl::StatusOr<uint32_t> LocalCid() = 0;
+
+  // A name of this transport's world (a domain's name) as a CID; also everything ParseCid() takes.  ENODEV: no such name.
+  virtual absl::StatusOr<uint32_t> Resolve(absl::string_view name) = 0;
+
+  // Starts to connect.  Errors at once: EACCES (local_port below 1024 without privilege), EADDRINUSE, ESOCKTNOSUPPORT (type
+  // not supported), ENODEV, ENETRESET, EMFILE, ENOBUFS.  Everything later comes from Connecting::Complete().  Does not block
+  // beyond a local system call.
+  virtual absl::StatusOr<std::unique_ptr<Connecting>> Connect(Address peer, SocketType type,
+                                                              const ConnectOptions& options) = 0;
+
+  // Listens on a port of this CID.  kPortAny: the carrier chooses, see Listener::local().  Errors: EADDRINUSE, EACCES (port
+  // below 1024 without privilege), ESOCKTNOSUPPORT, ENETRESET, EMFILE, ENOBUFS.
+  virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(uint32_t port, SocketType type,
+                                                           const ListenOptions& options) = 0;
+
+  // A datagram socket at a port (kPortAny: any).  Errors: as Listen(); ESOCKTNOSUPPORT without the capability.
+  virtual absl::StatusOr<std::unique_ptr<DatagramSocket>> BindDatagram(uint32_t port) = 0;
+};
+
+// Connects and waits.  Errors of Transport::Connect() and Connecting::Complete().
+absl::StatusOr<Socket> ConnectBlocking(Transport& transport, Address peer, SocketType type,
+                                       const ConnectOptions& options = {});
+
+// Accepts and waits until `deadline` (ETIMEDOUT).
+absl::StatusOr<Socket> AcceptBlocking(Listener& listener, absl::Time deadline = absl::InfiniteFuture());
+
+}  // namespace argosy
+
+#endif  // ARGOSY_TRANSPORT_TRANSPORT_H_
