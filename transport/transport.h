@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -101,13 +102,14 @@ class Socket {
   Address peer_;
   SocketType type_;
   std::unique_ptr<Ending> ending_;
+  std::optional<absl::Status> finished_;  // the final answer of Finish()
 };
 
 // A connection on its way.
 class Connecting {
  public:
   virtual ~Connecting() = default;
-  // poll() for `events()`; then call Complete().
+  // poll() for `events()`; then call Complete().  Becomes ready at the latest when the timeout has passed.
   virtual int fd() const = 0;
   virtual short events() const = 0;
   // The socket, once.  Errors: EAGAIN (Unavailable: not yet, poll again); ECONNRESET (nobody listens, the backlog is full,
