@@ -2,8 +2,9 @@
 /*
  * The Argo hypercall interface of Xen: numbers and layouts of x86-64 (and Arm 64).
  *
- * Facts of Xen's public interface under our own names, because Linux's headers have none of it and Xen's own header
- * clashes with them.  abi_test.cc compares every line with the header of Debian's libxen-dev.
+ * Facts of Xen's public interface under our own names, because Linux's headers have none of it and
+ * Xen's own header clashes with them.  abi_test.cc compares every line with the header of Debian's
+ * libxen-dev.
  */
 #ifndef ARGOSY_BACKENDS_ARGO_ABI_ARGO_H_
 #define ARGOSY_BACKENDS_ARGO_ABI_ARGO_H_
@@ -11,6 +12,7 @@
 #ifdef __KERNEL__
 #include <linux/types.h>
 #else
+#include <stddef.h>
 #include <stdint.h>
 #endif
 
@@ -107,7 +109,8 @@ struct argo_message_header {
   uint32_t type;
 };
 
-/* Rounds up to a slot.  Exact for every length that Argo accepts; wraps for the last 15 values of uint32_t. */
+/* Rounds up to a slot.  Exact for every length that Argo accepts; wraps for the last 15 values of
+ * uint32_t. */
 static inline uint32_t argo_slots(uint32_t len) {
   return (len + ARGO_SLOT_SIZE - 1) & ~(ARGO_SLOT_SIZE - 1);
 }
@@ -116,5 +119,56 @@ static inline uint32_t argo_slots(uint32_t len) {
 static inline uint32_t argo_ring_pages(uint32_t len) {
   return (argo_slots(len) + ARGO_RING_HEADER_SIZE + 4095u) / 4096u;
 }
+
+/* ---- the layouts above, checked in every translation unit of C and C++ ---- */
+
+#ifdef __cplusplus
+#define ARGO_ASSERT(condition) static_assert(condition, #condition)
+#else
+#define ARGO_ASSERT(condition) _Static_assert(condition, #condition)
+#endif
+#define ARGO_ASSERT_SIZE(type, size) ARGO_ASSERT(sizeof(struct type) == (size))
+#define ARGO_ASSERT_AT(type, field, at) ARGO_ASSERT(__builtin_offsetof(struct type, field) == (at))
+
+/* The rings, and all that Argosy sends in them, are little endian. */
+ARGO_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+
+ARGO_ASSERT_SIZE(argo_iov, 16);
+ARGO_ASSERT_AT(argo_iov, base, 0);
+ARGO_ASSERT_AT(argo_iov, len, 8);
+ARGO_ASSERT_AT(argo_iov, pad, 12);
+ARGO_ASSERT_SIZE(argo_addr, 8);
+ARGO_ASSERT_AT(argo_addr, port, 0);
+ARGO_ASSERT_AT(argo_addr, domid, 4);
+ARGO_ASSERT_AT(argo_addr, pad, 6);
+ARGO_ASSERT_SIZE(argo_send_addr, 16);
+ARGO_ASSERT_AT(argo_send_addr, src, 0);
+ARGO_ASSERT_AT(argo_send_addr, dst, 8);
+ARGO_ASSERT_SIZE(argo_ring_header, ARGO_RING_HEADER_SIZE);
+ARGO_ASSERT_AT(argo_ring_header, rx_ptr, 0);
+ARGO_ASSERT_AT(argo_ring_header, tx_ptr, 4);
+ARGO_ASSERT_AT(argo_ring_header, reserved, 8);
+ARGO_ASSERT_SIZE(argo_register_ring, 12);
+ARGO_ASSERT_AT(argo_register_ring, port, 0);
+ARGO_ASSERT_AT(argo_register_ring, partner, 4);
+ARGO_ASSERT_AT(argo_register_ring, pad, 6);
+ARGO_ASSERT_AT(argo_register_ring, len, 8);
+ARGO_ASSERT_SIZE(argo_unregister_ring, 8);
+ARGO_ASSERT_AT(argo_unregister_ring, port, 0);
+ARGO_ASSERT_AT(argo_unregister_ring, partner, 4);
+ARGO_ASSERT_AT(argo_unregister_ring, pad, 6);
+ARGO_ASSERT_SIZE(argo_ring_data_ent, 20);
+ARGO_ASSERT_AT(argo_ring_data_ent, ring, 0);
+ARGO_ASSERT_AT(argo_ring_data_ent, flags, 8);
+ARGO_ASSERT_AT(argo_ring_data_ent, pad, 10);
+ARGO_ASSERT_AT(argo_ring_data_ent, space_required, 12);
+ARGO_ASSERT_AT(argo_ring_data_ent, max_message_size, 16);
+ARGO_ASSERT_SIZE(argo_ring_data, 8);
+ARGO_ASSERT_AT(argo_ring_data, nent, 0);
+ARGO_ASSERT_AT(argo_ring_data, pad, 4);
+ARGO_ASSERT_SIZE(argo_message_header, ARGO_MESSAGE_HEADER_SIZE);
+ARGO_ASSERT_AT(argo_message_header, len, 0);
+ARGO_ASSERT_AT(argo_message_header, src, 4);
+ARGO_ASSERT_AT(argo_message_header, type, 12);
 
 #endif /* ARGOSY_BACKENDS_ARGO_ABI_ARGO_H_ */

@@ -1,32 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
 /*
- * The Argo link: carries virtio-vsock packets between this domain and its partners.  docs/protocol.md has the bytes.
+ * The Argo link: carries virtio-vsock packets between this domain and its partners.
+ * docs/protocol.md has the bytes.
  *
- * The way of a packet.  argo_link_send() hands it to Xen as iovs at once; when the partner's ring is full the link keeps
- * the caller's cookie in that peer's queue, and argo_link_interrupt() or argo_link_timer() sends it later.  On the other
- * side argo_link_interrupt() reads the ring that is registered for that one partner and calls ops->deliver() with the
- * payload still in the ring.
+ * The way of a packet.  argo_link_send() hands it to Xen as iovs at once; when the partner's ring
+ * is full the link keeps the caller's cookie in that peer's queue, and argo_link_interrupt() or
+ * argo_link_timer() sends it later.  On the other side argo_link_interrupt() reads the ring that is
+ * registered for that one partner and calls ops->deliver() with the payload still in the ring.
  *
  * The life of a peer:
  *
- *     ABSENT --add--> UNKNOWN --ring registered--> GREETING --both greetings heard--> READY <--> BLOCKED
- *                        ^                                                              |           |
- *                        +------------- LOST (ring closed, queue dropped) <-------------+-----------+
+ *     ABSENT --add--> UNKNOWN --ring registered--> GREETING --both greetings heard--> READY <-->
+ * BLOCKED ^                                                              |           |
+ *                        +------------- LOST (ring closed, queue dropped)
+ * <-------------+-----------+
  *
- *   UNKNOWN   no ring yet: the partner does not exist (ESRCH) or has no Argo.  Tried again every second.
- *   GREETING  our ring stands; our greeting is sent until the partner has answered it.
- *   READY     packets flow.   BLOCKED: READY, but the partner's ring is full and the queue is not empty.
- *   LOST      the partner's ring is gone, or its incarnation number changed: ops->peer_lost() was called; back to UNKNOWN
- *             within the same call.
+ *   UNKNOWN   no ring yet: the partner does not exist (ESRCH) or has no Argo.  Tried again every
+ * second. GREETING  our ring stands; our greeting is sent until the partner has answered it. READY
+ * packets flow.   BLOCKED: READY, but the partner's ring is full and the queue is not empty. LOST
+ * the partner's ring is gone, or its incarnation number changed: ops->peer_lost() was called; back
+ * to UNKNOWN within the same call.
  *
- * Bounds: one ring per partner; a queue of ARGO_LINK_QUEUE packets per peer, of which the last ARGO_LINK_REPLIES places are
- * for replies only; a receive budget per peer and call.  So no domain can fill or stall another's.
+ * Bounds: one ring per partner; a queue of ARGO_LINK_QUEUE packets per peer, of which the last
+ * ARGO_LINK_REPLIES places are for replies only; a receive budget per peer and call.  So no domain
+ * can fill or stall another's.
  *
- * Xen does not wake everybody (a ring that vanishes wakes nobody, EBUSY queued no wake-up): hence the timers.
+ * Xen does not wake everybody (a ring that vanishes wakes nobody, EBUSY queued no wake-up): hence
+ * the timers.
  *
- * Freestanding C, no allocation: the caller supplies struct argo_link and its peers.  Locking: every function here wants
- * one lock, held by the caller; ops are called under it and must not call back into the link, except argo_link_send()
- * from deliver(), peer_ready() and writable().
+ * Freestanding C, no allocation: the caller supplies struct argo_link and its peers.  Locking:
+ * every function here wants one lock, held by the caller; ops are called under it and must not call
+ * back into the link, except argo_link_send() from deliver(), peer_ready() and writable().
  */
 #ifndef ARGOSY_BACKENDS_ARGO_CORE_LINK_H_
 #define ARGOSY_BACKENDS_ARGO_CORE_LINK_H_
@@ -50,7 +54,8 @@ extern "C" {
 
 /* All little endian.  40 bytes. */
 struct argo_link_greeting {
-  uint16_t version_min; /* lowest and highest version spoken; the session uses the highest common one */
+  uint16_t
+      version_min; /* lowest and highest version spoken; the session uses the highest common one */
   uint16_t version_max;
   uint32_t features;    /* bit set; a session has the common ones */
   uint32_t max_payload; /* largest packet payload that the sender accepts */
@@ -62,16 +67,19 @@ struct argo_link_greeting {
 
 /* ---- limits, with their reasons ---- */
 
-/* Packets that wait for one partner's ring.  User space sends data only while the queue is empty, so it holds replies and
- * one burst; the kernel's socket layer is bounded by credit and sees -ARGO_ENOBUFS beyond. */
+/* Packets that wait for one partner's ring.  User space sends data only while the queue is empty,
+ * so it holds replies and one burst; the kernel's socket layer is bounded by credit and sees
+ * -ARGO_ENOBUFS beyond. */
 #define ARGO_LINK_QUEUE 256u
-/* Places at the end of the queue that only replies (resets, responses, credit) may take: data never starves them. */
+/* Places at the end of the queue that only replies (resets, responses, credit) may take: data never
+ * starves them. */
 #define ARGO_LINK_REPLIES 64u
 /* Bytes read from one partner's ring in one pass, then the next partner has its turn. */
 #define ARGO_LINK_BUDGET (4u * ARGO_LINK_MAX_MESSAGE)
 /* Milliseconds: again after EBUSY or ENOMEM, or when a wake-up may have been lost. */
 #define ARGO_LINK_RETRY_MS 100u
-/* Milliseconds: between two looks at whether partner and rings still exist, and two tries to register or to greet. */
+/* Milliseconds: between two looks at whether partner and rings still exist, and two tries to
+ * register or to greet. */
 #define ARGO_LINK_PROBE_MS 1000u
 
 /* ---- the objects ---- */
@@ -92,93 +100,101 @@ struct argo_peer_counters {
   uint64_t queued;        /* packets that had to wait */
   uint64_t queue_refused; /* -ARGO_ENOBUFS: the queue's limit was hit */
   uint64_t probes;
-  uint64_t lost;            /* sessions that ended */
-  uint64_t drop_corrupt;    /* the ring was resynchronised */
-  uint64_t drop_source;     /* stamped with another domain, or from another port */
-  uint64_t drop_type;       /* unknown message type */
-  uint64_t drop_length;     /* greeting or packet of an impossible length */
-  uint64_t drop_not_ready;  /* packet before the greetings */
-  uint64_t drop_version;    /* greeting without a common version */
+  uint64_t lost;           /* sessions that ended */
+  uint64_t drop_corrupt;   /* the ring was resynchronised */
+  uint64_t drop_source;    /* stamped with another domain, or from another port */
+  uint64_t drop_type;      /* unknown message type */
+  uint64_t drop_length;    /* greeting or packet of an impossible length */
+  uint64_t drop_not_ready; /* packet before the greetings */
+  uint64_t drop_version;   /* greeting without a common version */
 };
 
 struct argo_peer {
   uint16_t domid;
-  uint8_t state;         /* enum argo_peer_state */
-  uint8_t greet_again;   /* a greeting is owed */
-  uint8_t more;          /* the last pass stopped at its budget */
-  uint32_t features;     /* common to both; valid while READY or BLOCKED */
-  uint32_t max_payload;  /* smaller of both sides */
-  uint64_t incarnation;  /* ours for this session */
-  uint64_t heard;        /* the partner's, 0 until heard */
-  uint64_t retry_at_ms;  /* 0: nothing to try again */
+  uint8_t state;        /* enum argo_peer_state */
+  uint8_t greet_again;  /* a greeting is owed */
+  uint8_t more;         /* the last pass stopped at its budget */
+  uint32_t features;    /* common to both; valid while READY or BLOCKED */
+  uint32_t max_payload; /* smaller of both sides */
+  uint64_t incarnation; /* ours for this session */
+  uint64_t heard;       /* the partner's, 0 until heard */
+  uint64_t retry_at_ms; /* 0: nothing to try again */
   uint64_t probe_at_ms;
   struct argo_ring_reader ring;
   uint32_t queue_head, queue_count;
-  void *queue[ARGO_LINK_QUEUE];
+  void* queue[ARGO_LINK_QUEUE];
   struct argo_peer_counters count;
 };
 
 struct argo_link;
 
-/* What the link asks of its surroundings.  `ctx` is argo_link.ctx.  Hypercalls answer as Xen does, truncated to int. */
+/* What the link asks of its surroundings.  `ctx` is argo_link.ctx.  Hypercalls answer as Xen does,
+ * truncated to int. */
 struct argo_link_ops {
-  /* sendv from (own domain, ARGO_LINK_PORT) to (dst, ARGO_LINK_PORT); payload length or a negative error */
-  int (*sendv)(void *ctx, uint16_t dst, uint32_t type, const struct argo_iov *iov, uint32_t niov);
-  /* notify with n entries (at most ARGO_MAX_NOTIFY_ENTRIES); 0 entries: only wake the senders that wait for us */
-  int (*notify)(void *ctx, struct argo_ring_data_ent *entries, uint32_t n);
-  /* Allocates and registers (FAIL_EXIST) the ring for `partner`, and fills *reader.  0 or a negative error. */
-  int (*ring_open)(void *ctx, uint16_t partner, struct argo_ring_reader *reader);
+  /* sendv from (own domain, ARGO_LINK_PORT) to (dst, ARGO_LINK_PORT); payload length or a negative
+   * error */
+  int (*sendv)(void* ctx, uint16_t dst, uint32_t type, const struct argo_iov* iov, uint32_t niov);
+  /* notify with n entries (at most ARGO_MAX_NOTIFY_ENTRIES); 0 entries: only wake the senders that
+   * wait for us */
+  int (*notify)(void* ctx, struct argo_ring_data_ent* entries, uint32_t n);
+  /* Allocates and registers (FAIL_EXIST) the ring for `partner`, and fills *reader.  0 or a
+   * negative error. */
+  int (*ring_open)(void* ctx, uint16_t partner, struct argo_ring_reader* reader);
   /* Unregisters (an ENOENT is normal) and frees. */
-  void (*ring_close)(void *ctx, uint16_t partner, struct argo_ring_reader *reader);
-  /* Whether the ring is still registered: 1, or 0 if Xen dropped it with the partner.  A registration with FAIL_EXIST
-   * that is refused with EEXIST is the one question that tells. */
-  int (*ring_alive)(void *ctx, uint16_t partner, struct argo_ring_reader *reader);
+  void (*ring_close)(void* ctx, uint16_t partner, struct argo_ring_reader* reader);
+  /* Whether the ring is still registered: 1, or 0 if Xen dropped it with the partner.  A
+   * registration with FAIL_EXIST that is refused with EEXIST is the one question that tells. */
+  int (*ring_alive)(void* ctx, uint16_t partner, struct argo_ring_reader* reader);
   /* A random number, not 0. */
-  uint64_t (*random)(void *ctx);
+  uint64_t (*random)(void* ctx);
 
   /* The iovs of a queued packet, header first; their number. */
-  uint32_t (*describe)(void *ctx, void *cookie, struct argo_iov iov[ARGO_MAX_IOV]);
-  /* A queued packet left the queue: status 0 (sent) or -ARGO_ECONNRESET (its session ended, or it can never fit). */
-  void (*done)(void *ctx, void *cookie, int status);
+  uint32_t (*describe)(void* ctx, void* cookie, struct argo_iov iov[ARGO_MAX_IOV]);
+  /* A queued packet left the queue: status 0 (sent) or -ARGO_ECONNRESET (its session ended, or it
+   * can never fit). */
+  void (*done)(void* ctx, void* cookie, int status);
 
-  /* One packet from `src`: message->len is at least 44 and at most ARGO_LINK_MAX_MESSAGE.  Nothing else was checked. */
-  void (*deliver)(void *ctx, uint16_t src, const struct argo_ring_message *message);
-  void (*peer_ready)(void *ctx, uint16_t domid);
-  void (*peer_lost)(void *ctx, uint16_t domid);
+  /* One packet from `src`: message->len is at least 44 and at most ARGO_LINK_MAX_MESSAGE.  Nothing
+   * else was checked. */
+  void (*deliver)(void* ctx, uint16_t src, const struct argo_ring_message* message);
+  void (*peer_ready)(void* ctx, uint16_t domid);
+  void (*peer_lost)(void* ctx, uint16_t domid);
   /* The queue of a BLOCKED peer has emptied: it is READY again. */
-  void (*writable)(void *ctx, uint16_t domid);
+  void (*writable)(void* ctx, uint16_t domid);
 };
 
 struct argo_link {
-  const struct argo_link_ops *ops;
-  void *ctx;
+  const struct argo_link_ops* ops;
+  void* ctx;
   uint16_t own_domid;
   uint32_t features;
-  struct argo_peer *peers; /* max_peers places */
+  struct argo_peer* peers; /* max_peers places */
   uint32_t max_peers;
 };
 
 /* ---- functions ---- */
 
-/* `peers` is an array of max_peers places that lives as long as the link; it is cleared.  VIRQ_ARGO must be bound before. */
-void argo_link_init(struct argo_link *link, const struct argo_link_ops *ops, void *ctx, uint16_t own_domid,
-                    struct argo_peer *peers, uint32_t max_peers);
+/* `peers` is an array of max_peers places that lives as long as the link; it is cleared.  VIRQ_ARGO
+ * must be bound before. */
+void argo_link_init(struct argo_link* link, const struct argo_link_ops* ops, void* ctx,
+                    uint16_t own_domid, struct argo_peer* peers, uint32_t max_peers);
 
 /* Closes every ring and drops every queue (done() with -ARGO_ECONNRESET); calls no peer_lost(). */
-void argo_link_fini(struct argo_link *link);
+void argo_link_fini(struct argo_link* link);
 
-/* Makes `domid` a partner and starts to greet it.  0, -ARGO_EEXIST, -ARGO_ENOSPC (no place), -ARGO_EINVAL (a domid that Argo
- * cannot address). */
-int argo_link_add_peer(struct argo_link *link, uint16_t domid, uint64_t now_ms);
+/* Makes `domid` a partner and starts to greet it.  0, -ARGO_EEXIST, -ARGO_ENOSPC (no place),
+ * -ARGO_EINVAL (a domid that Argo cannot address). */
+int argo_link_add_peer(struct argo_link* link, uint16_t domid, uint64_t now_ms);
 
 /* Ends the session (peer_lost() if it was ready) and forgets the partner.  0 or -ARGO_ENODEV. */
-int argo_link_remove_peer(struct argo_link *link, uint16_t domid);
+int argo_link_remove_peer(struct argo_link* link, uint16_t domid);
 
-/* The partner is known to be dead (dom0's xenstore watch): as if a probe had found it.  0 or -ARGO_ENODEV. */
-int argo_link_peer_gone(struct argo_link *link, uint16_t domid, uint64_t now_ms);
+/* The partner is known to be dead (dom0's xenstore watch): as if a probe had found it.  0 or
+ * -ARGO_ENODEV. */
+int argo_link_peer_gone(struct argo_link* link, uint16_t domid, uint64_t now_ms);
 
 /* The peer's record, to look at; NULL if it is no partner. */
-const struct argo_peer *argo_link_peer(const struct argo_link *link, uint16_t domid);
+const struct argo_peer* argo_link_peer(const struct argo_link* link, uint16_t domid);
 
 enum argo_send_class {
   ARGO_SEND_DATA,
@@ -189,20 +205,20 @@ enum argo_send_class {
  * Sends one packet (header first, niov at most 8, at most 44 + the peer's max_payload bytes).
  *   0: Xen has it, the cookie was not kept.
  *   1: it waits in the queue: the iovs are forgotten, the cookie is kept until done().
- *   -ARGO_ENODEV: no such partner, or no session with it.   -ARGO_ENOBUFS: the queue is full for this class.
- *   -ARGO_EMSGSIZE: it can never fit in the partner's ring.  -ARGO_ECONNRESET: the session ended in this call.
- *   Other negative: what Xen said.
- * On an error the cookie was not kept.
+ *   -ARGO_ENODEV: no such partner, or no session with it.   -ARGO_ENOBUFS: the queue is full for
+ * this class. -ARGO_EMSGSIZE: it can never fit in the partner's ring.  -ARGO_ECONNRESET: the
+ * session ended in this call. Other negative: what Xen said. On an error the cookie was not kept.
  */
-int argo_link_send(struct argo_link *link, uint16_t dst, enum argo_send_class send_class, const struct argo_iov *iov,
-                   uint32_t niov, void *cookie, uint64_t now_ms);
+int argo_link_send(struct argo_link* link, uint16_t dst, enum argo_send_class send_class,
+                   const struct argo_iov* iov, uint32_t niov, void* cookie, uint64_t now_ms);
 
-/* VIRQ_ARGO, or any time that rings may hold something: reads every ring within its budget, sends what waits.  1 if a
- * budget ended before its ring did (call again), else 0. */
-int argo_link_interrupt(struct argo_link *link, uint64_t now_ms);
+/* VIRQ_ARGO, or any time that rings may hold something: reads every ring within its budget, sends
+ * what waits.  1 if a budget ended before its ring did (call again), else 0. */
+int argo_link_interrupt(struct argo_link* link, uint64_t now_ms);
 
-/* Registers, greets, retries and probes what is due.  Returns the time of the next call in ms, or UINT64_MAX. */
-uint64_t argo_link_timer(struct argo_link *link, uint64_t now_ms);
+/* Registers, greets, retries and probes what is due.  Returns the time of the next call in ms, or
+ * UINT64_MAX. */
+uint64_t argo_link_timer(struct argo_link* link, uint64_t now_ms);
 
 #ifdef __cplusplus
 }
