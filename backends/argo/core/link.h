@@ -16,21 +16,35 @@
  * <-------------+-----------+
  *
  *   UNKNOWN   no ring yet: the partner does not exist (ESRCH) or has no Argo.  Tried again every
- * second. GREETING  our ring stands; our greeting is sent until the partner has answered it. READY
- * packets flow.   BLOCKED: READY, but the partner's ring is full and the queue is not empty. LOST
- * the partner's ring is gone, or its incarnation number changed: ops->peer_lost() was called; back
- * to UNKNOWN within the same call.
+ *             second, the first time ARGO_LINK_RETRY_MS after a loss (so that a partner that keeps
+ *             changing its incarnation costs us ten rings a second at most).
+ *   GREETING  our ring stands; our greeting is sent each second until the partner has answered it.
+ *   READY     packets flow.   BLOCKED: READY, but the queue is not empty.
+ *   LOST      the partner's ring is gone, or its incarnation number changed, or our ring is gone or
+ *             corrupt: ops->peer_lost() was called; back to UNKNOWN within the same call.
+ *
+ * The greetings.  A greeting says who we are now (incarnation) and whom we heard (heard).  One that
+ * brings news, or whose sender has not heard our incarnation, is answered with one of ours; others
+ * are not, so two links never answer each other for ever.  A side is READY when it has heard the
+ * partner, the partner has heard it, and it has told the partner so; packets follow in the same
+ * ring, so they always find the partner READY.  A session never changes its incarnations: a READY
+ * side that sees another one, or loses the partner any other way, starts again with a new ring and
+ * a new number, and by that number the partner knows.
  *
  * Bounds: one ring per partner; a queue of ARGO_LINK_QUEUE packets per peer, of which the last
- * ARGO_LINK_REPLIES places are for replies only; a receive budget per peer and call.  So no domain
- * can fill or stall another's.
+ * ARGO_LINK_REPLIES places are for replies only; a receive budget per peer and call; one answer per
+ * greeting, none for junk.  So no domain can fill or stall another's.  Nobody waits for space on a
+ * wildcard ring: where Xen says that one matched (SHARED), it takes greetings while EMPTY, else
+ * none.
  *
  * Xen does not wake everybody (a ring that vanishes wakes nobody, EBUSY queued no wake-up): hence
  * the timers.
  *
  * Freestanding C, no allocation: the caller supplies struct argo_link and its peers.  Locking:
  * every function here wants one lock, held by the caller; ops are called under it and must not call
- * back into the link, except argo_link_send() from deliver(), peer_ready() and writable().
+ * back into the link, except argo_link_send() from deliver(), peer_ready() and writable().  A loss
+ * that such a send meets is only noted: the ring is closed and peer_lost() called when the callback
+ * has returned, so what a callback looks at never vanishes under it.
  */
 #ifndef ARGOSY_BACKENDS_ARGO_CORE_LINK_H_
 #define ARGOSY_BACKENDS_ARGO_CORE_LINK_H_
@@ -101,23 +115,27 @@ struct argo_peer_counters {
   uint64_t queue_refused; /* -ARGO_ENOBUFS: the queue's limit was hit */
   uint64_t probes;
   uint64_t lost;           /* sessions that ended */
-  uint64_t drop_corrupt;   /* the ring was resynchronised */
+  uint64_t drop_corrupt;   /* our ring cannot be read: the session ended */
   uint64_t drop_source;    /* stamped with another domain, or from another port */
   uint64_t drop_type;      /* unknown message type */
   uint64_t drop_length;    /* greeting or packet of an impossible length */
   uint64_t drop_not_ready; /* packet before the greetings */
-  uint64_t drop_version;   /* greeting without a common version */
+  uint64_t drop_version;   /* greeting without a common version, or incarnation 0 */
 };
 
 struct argo_peer {
   uint16_t domid;
   uint8_t state;        /* enum argo_peer_state */
-  uint8_t greet_again;  /* a greeting is owed */
+  uint8_t greet_again;  /* GREETING, and Xen promised to wake us when the greeting fits */
+  uint8_t met;          /* the partner has heard `incarnation` */
+  uint8_t ask;          /* wants a place in the next notify */
+  uint8_t doomed;       /* lost in a callback: ends when that returns */
   uint8_t more;         /* the last pass stopped at its budget */
   uint32_t features;    /* common to both; valid while READY or BLOCKED */
   uint32_t max_payload; /* smaller of both sides */
-  uint64_t incarnation; /* ours for this session */
+  uint64_t incarnation; /* ours for this session, 0 without a ring */
   uint64_t heard;       /* the partner's, 0 until heard */
+  uint64_t told;        /* `heard` as our last greeting said it */
   uint64_t retry_at_ms; /* 0: nothing to try again */
   uint64_t probe_at_ms;
   struct argo_ring_reader ring;
@@ -143,7 +161,8 @@ struct argo_link_ops {
   /* Unregisters (an ENOENT is normal) and frees. */
   void (*ring_close)(void* ctx, uint16_t partner, struct argo_ring_reader* reader);
   /* Whether the ring is still registered: 1, or 0 if Xen dropped it with the partner.  A
-   * registration with FAIL_EXIST that is refused with EEXIST is the one question that tells. */
+   * registration with FAIL_EXIST that is refused with EEXIST is the one question that tells; a
+   * domain with 128 rings gets ENOSPC instead and must take that for a 1. */
   int (*ring_alive)(void* ctx, uint16_t partner, struct argo_ring_reader* reader);
   /* A random number, not 0. */
   uint64_t (*random)(void* ctx);
@@ -158,6 +177,7 @@ struct argo_link_ops {
    * else was checked. */
   void (*deliver)(void* ctx, uint16_t src, const struct argo_ring_message* message);
   void (*peer_ready)(void* ctx, uint16_t domid);
+  /* After ring_close() and after done() for every queued packet: nothing of the session is left. */
   void (*peer_lost)(void* ctx, uint16_t domid);
   /* The queue of a BLOCKED peer has emptied: it is READY again. */
   void (*writable)(void* ctx, uint16_t domid);
@@ -170,12 +190,17 @@ struct argo_link {
   uint32_t features;
   struct argo_peer* peers; /* max_peers places */
   uint32_t max_peers;
+  uint8_t in_callback; /* deliver(), peer_ready() or writable() runs */
+  uint8_t doomed;      /* some peer is */
+  /* One notify's entries and the peers they ask about: too large for a kernel stack. */
+  struct argo_ring_data_ent entries[ARGO_MAX_NOTIFY_ENTRIES];
+  uint32_t asked[ARGO_MAX_NOTIFY_ENTRIES];
 };
 
 /* ---- functions ---- */
 
 /* `peers` is an array of max_peers places that lives as long as the link; it is cleared.  VIRQ_ARGO
- * must be bound before. */
+ * must be bound before.  `features` starts as 0; set it before the first argo_link_add_peer(). */
 void argo_link_init(struct argo_link* link, const struct argo_link_ops* ops, void* ctx,
                     uint16_t own_domid, struct argo_peer* peers, uint32_t max_peers);
 
@@ -190,7 +215,7 @@ int argo_link_add_peer(struct argo_link* link, uint16_t domid, uint64_t now_ms);
 int argo_link_remove_peer(struct argo_link* link, uint16_t domid);
 
 /* The partner is known to be dead (dom0's xenstore watch): as if a probe had found it.  0 or
- * -ARGO_ENODEV. */
+ * -ARGO_ENODEV.  Our ring is closed; if the partner lives after all, a new session follows. */
 int argo_link_peer_gone(struct argo_link* link, uint16_t domid, uint64_t now_ms);
 
 /* The peer's record, to look at; NULL if it is no partner. */
@@ -202,12 +227,17 @@ enum argo_send_class {
 };
 
 /*
- * Sends one packet (header first, niov at most 8, at most 44 + the peer's max_payload bytes).
- *   0: Xen has it, the cookie was not kept.
- *   1: it waits in the queue: the iovs are forgotten, the cookie is kept until done().
- *   -ARGO_ENODEV: no such partner, or no session with it.   -ARGO_ENOBUFS: the queue is full for
- * this class. -ARGO_EMSGSIZE: it can never fit in the partner's ring.  -ARGO_ECONNRESET: the
- * session ended in this call. Other negative: what Xen said. On an error the cookie was not kept.
+ * Sends one packet: header first, niov 1 to 8, at least 44 and at most 44 + the peer's max_payload
+ * bytes.
+ *
+ *   0                 Xen has it, the cookie was not kept.
+ *   1                 It waits in the queue: the iovs are forgotten, the cookie is kept until
+ * done(). -ARGO_ENODEV      No such partner, or no session with it. -ARGO_ENOBUFS     The queue is
+ * full for this class. -ARGO_EMSGSIZE    Longer than the peer accepts, or than its ring can ever
+ * hold. -ARGO_EINVAL      Shorter than a packet header, or niov out of range. -ARGO_ECONNRESET  The
+ * session ended in this call. other negative    What Xen said.
+ *
+ * On an error the cookie was not kept.
  */
 int argo_link_send(struct argo_link* link, uint16_t dst, enum argo_send_class send_class,
                    const struct argo_iov* iov, uint32_t niov, void* cookie, uint64_t now_ms);
@@ -216,9 +246,13 @@ int argo_link_send(struct argo_link* link, uint16_t dst, enum argo_send_class se
  * what waits.  1 if a budget ended before its ring did (call again), else 0. */
 int argo_link_interrupt(struct argo_link* link, uint64_t now_ms);
 
-/* Registers, greets, retries and probes what is due.  Returns the time of the next call in ms, or
- * UINT64_MAX. */
+/* Registers, greets, retries and probes what is due; a probe also reads the ring, for an interrupt
+ * may have been lost.  Returns argo_link_due_ms(). */
 uint64_t argo_link_timer(struct argo_link* link, uint64_t now_ms);
+
+/* When argo_link_timer() has work next, or UINT64_MAX without a partner.  Every call above can
+ * bring it nearer: ask again after it, or call the timer each ARGO_LINK_RETRY_MS. */
+uint64_t argo_link_due_ms(const struct argo_link* link);
 
 #ifdef __cplusplus
 }
