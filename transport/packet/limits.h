@@ -10,14 +10,16 @@
 
 namespace argosy::packet {
 
-// Receive buffer of a connection, announced as buf_alloc.  Linux's default; also the largest SEQPACKET message.
+// Receive buffer of a connection, announced as buf_alloc.  Linux's default; also the largest
+// SEQPACKET message.
 inline constexpr uint32_t kDefaultBufAlloc = 256 * 1024;
 
-// Packets sent and not yet taken by the reader.  Linux receivers reset a connection that queues more than about 455 small
-// packets (CVE-2026-23086), so credit in bytes is not enough.
+// Packets sent and not yet taken by the reader.  Linux receivers reset a connection that queues
+// more than about 455 small packets (CVE-2026-23086), so credit in bytes is not enough.
 inline constexpr uint32_t kMaxPacketsInFlight = 256;
 
-// Messages of a SEQPACKET connection that a receiver keeps; above kMaxPacketsInFlight so that only a liar meets it.
+// Messages of a SEQPACKET connection that a receiver keeps; above kMaxPacketsInFlight so that only
+// a liar meets it.
 inline constexpr size_t kMaxQueuedMessages = 1024;
 
 // Connections of one CID.  Each costs a few hundred bytes while idle.
@@ -27,7 +29,8 @@ inline constexpr size_t kMaxConnections = 65536;
 inline constexpr int kMaxBacklog = 4096;
 inline constexpr int kDefaultBacklog = 128;
 
-// Resets owed to packets of no connection while the carrier is blocked, per peer.  Beyond it the peer loses its own resets.
+// Resets owed to packets of no connection while the carrier is blocked, per peer.  Beyond it the
+// peer loses its own resets.
 inline constexpr size_t kMaxOwedResets = 64;
 
 // Datagrams: one packet each.  What a socket keeps for a slow reader before it drops.
@@ -38,7 +41,12 @@ inline constexpr size_t kDatagramBuffer = 256 * 1024;
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kCloseTimeout = absl::Seconds(8);
 
-// Ports: below it a listener needs privilege; automatic ones come from [kFirstEphemeralPort, 2^32 - 2].
+// A sender that waits for credit asks again after this time: Linux 6.1 tells nothing by itself
+// before three quarters of the buffer were read, however many packets that takes.
+inline constexpr absl::Duration kCreditRetry = absl::Milliseconds(200);
+
+// Ports: below it a listener needs privilege; automatic ones come from [kFirstEphemeralPort, 2^32 -
+// 2].
 inline constexpr uint32_t kFirstUnprivilegedPort = 1024;
 inline constexpr uint32_t kFirstEphemeralPort = 49152;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: transport/packet/link.h
 //
-// The carrier of packets, seen from an Endpoint.  Three exist: the Argo link (//backends/argo), a virtqueue (vhost-user),
-// and Pair (two endpoints joined in memory, for tests).
+// The carrier of packets, seen from an Endpoint.  Three exist: the Argo link (//backends/argo), a
+// virtqueue (vhost-user), and Pair (two endpoints joined in memory, for tests).
 //
 //   carrier --OnPacket()--> endpoint          endpoint --Send()--> carrier
 //
@@ -65,9 +65,9 @@ struct Header {
   uint32_t fwd_cnt = 0;
 };
 
-// Reads a header from the first 44 bytes of `bytes`.  False if there are fewer, or if `len` is not exactly the number of
-// bytes behind the header (`total_size` - 44), or above VSOCK_MAX_PAYLOAD.  Types, operations, CIDs and ports are not judged
-// here: the endpoint answers unknown ones.
+// Reads a header from the first 44 bytes of `bytes`.  False if there are fewer, or if `len` is not
+// exactly the number of bytes behind the header (`total_size` - 44), or above VSOCK_MAX_PAYLOAD.
+// Types, operations, CIDs and ports are not judged here: the endpoint answers unknown ones.
 bool ParseHeader(absl::Span<const uint8_t> bytes, size_t total_size, Header* header);
 
 // The 44 bytes of `header`.
@@ -77,10 +77,11 @@ std::array<uint8_t, VSOCK_HEADER_SIZE> SerializeHeader(const Header& header);
 class LinkUser {
  public:
   virtual ~LinkUser() = default;
-  // One packet.  `src_cid` is who really sent it, by the carrier's word; the header may lie.  The payload is valid during
-  // the call only, and its size is header.len.
+  // One packet.  `src_cid` is who really sent it, by the carrier's word; the header may lie.  The
+  // payload is valid during the call only, and its size is header.len.
   virtual void OnPacket(uint64_t src_cid, const Header& header, const Payload& payload) = 0;
-  // Send() to this CID is possible again, after CanSend() said no: a session began, or the carrier has room.
+  // Send() to this CID is possible again, after CanSend() said no: a session began, or the carrier
+  // has room.
   virtual void OnCanSend(uint64_t cid) = 0;
   // The peer's session ended (it died, restarted, or its carrier went): its connections are reset.
   virtual void OnPeerReset(uint64_t cid) = 0;
@@ -99,12 +100,15 @@ class Link {
 
   virtual Reach Reaches(uint64_t cid) const = 0;
 
-  // Whether a packet to `cid` goes out at once.  While false the endpoint keeps data where it is (in the program's socket)
-  // and control as state; OnCanSend() follows.
+  // Whether a packet to `cid` goes out at once.  While false the endpoint keeps data where it is
+  // (in the program's socket) and control as state; OnCanSend() follows.
   virtual bool CanSend(uint64_t cid) const = 0;
 
-  // Sends one packet; payload.size() == header.len <= MaxPayload().  Called only while CanSend(header.dst_cid); the carrier
-  // takes the packet even if it must wait in the carrier's own bounded queue.  The payload is not kept.  May call nothing
+  // Sends one packet; payload.size() == header.len <= MaxPayload().  Called only while
+  // CanSend(header.dst_cid); the carrier takes the packet even if it must wait in the carrier's own
+  // bounded queue.  One exception: the later packets of a burst that began while CanSend() (the
+  // fragments of one message or of one piece of a stream, at most 256 KiB) follow although
+  // CanSend() may have turned false.  The payload is not kept.  May call nothing
   // of LinkUser before it returns, except OnPeerReset().
   virtual void Send(const Header& header, const Payload& payload) = 0;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
 /*
- * The virtio-vsock packet header, as it goes over every carrier: 44 bytes, little endian, then `len` bytes of payload.
- * Source: virtio 1.3, 5.10.6.  DGRAM (type 3) is ours: virtio has none, Argo makes it natural.
+ * The virtio-vsock packet header, as it goes over every carrier: 44 bytes, little endian, then
+ * `len` bytes of payload. Source: virtio 1.3, 5.10.6.  DGRAM (type 3) is ours: virtio has none,
+ * Argo makes it natural.
  */
 #ifndef ARGOSY_TRANSPORT_PACKET_WIRE_H_
 #define ARGOSY_TRANSPORT_PACKET_WIRE_H_
@@ -37,7 +38,8 @@
 #define VSOCK_CID_ANY 0xFFFFFFFFu
 #define VSOCK_PORT_ANY 0xFFFFFFFFu
 
-/* On the wire.  Packed by layout: every field is naturally aligned but the header's size is no multiple of 8. */
+/* On the wire.  Packed by layout: every field is naturally aligned but the header's size is no
+ * multiple of 8. */
 struct vsock_header {
   uint64_t src_cid;
   uint64_t dst_cid;
