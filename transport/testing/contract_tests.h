@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +40,9 @@ struct ContractSetup {
   // Ports below 1024 are refused to a thread without CAP_NET_BIND_SERVICE.  False where a daemon
   // decides, which sees the process: not tested then.
   bool low_ports_by_capability = true;
+
+  // Keeps the bytes of this struct out of the log.
+  friend void PrintTo(const ContractSetup&, std::ostream* out) { *out << "its backend"; }
 };
 
 class ContractTest : public testing::TestWithParam<ContractSetup> {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/open.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "backends/kernel/kernel.h"
+#include "backends/loopback/loopback.h"
+#include "transport/error.h"
+
+namespace argosy {
+namespace {
+
+struct Scheme {
+  absl::string_view name;  // with its colon
+  absl::string_view usage;
+  absl::StatusOr<std::unique_ptr<Transport>> (*open)(absl::string_view uri);
+};
+
+constexpr Scheme kSchemes[] = {
+    {"loopback:", "loopback:[DIR]", &OpenLoopback},
+    {"kernel:", "kernel:", &OpenKernel},
+};
+
+// A port at which nobody is likely to listen: being refused is the answer that is wanted.
+constexpr uint32_t kProbePort = 0xFFFFFF00;
+
+// Whether the kernel's AF_VSOCK answers.  A module that is loaded but carries nothing does not.
+bool KernelAnswers() {
+  const absl::StatusOr<std::unique_ptr<Transport>> kernel = OpenTransport("kernel:");
+  if (!kernel.ok() || !(*kernel)->LocalCid().ok()) return false;
+  const absl::StatusOr<Socket> probe = ConnectBlocking(
+      **kernel, {kCidLocal, kProbePort}, SocketType::kStream, {.timeout = absl::Milliseconds(200)});
+  return probe.ok() || ErrnoOf(probe.status()) == ECONNRESET;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transport>> OpenTransport(absl::string_view uri) {
+  for (const Scheme& scheme : kSchemes) {
+    if (absl::StartsWith(uri, scheme.name)) return scheme.open(uri);
+  }
+  return ErrnoError(
+      EINVAL, absl::StrCat("'", uri, "' names no transport; use one of: ",
+                           absl::StrJoin(kSchemes, ", ", [](std::string* out, const Scheme& s) {
+                             absl::StrAppend(out, s.usage);
+                           })));
+}
+
+absl::StatusOr<std::string> DefaultTransportUri() {
+  const char* const wanted = getenv("ARGOSY_TRANSPORT");
+  if (wanted != nullptr && wanted[0] != '\0') return std::string(wanted);
+  if (KernelAnswers()) return std::string("kernel:");
+  const std::string socket = absl::StrCat("/run/user/", geteuid(), "/argosy/sim.sock");
+  return ErrnoError(
+      ENODEV, absl::StrCat("this machine has no VM sockets; start a simulated machine: argosy-sim "
+                           "--domains 2 --socket ",
+                           socket, ", then set ARGOSY_TRANSPORT=sim:", socket,
+                           "?domain=1 (or, between local processes only, loopback:)"));
+}
+
+}  // namespace argosy
