@@ -2,6 +2,7 @@
 """All external repositories of the WORKSPACE (Debian, offline) build."""
 
 load("//third_party:debian_absl.bzl", "debian_absl")
+load("//third_party:debian_kernel.bzl", "debian_kernel")
 
 def third_party_repositories():
     # Names that Bazel 4's DEFAULT.WORKSPACE.SUFFIX would otherwise download.
@@ -16,6 +17,7 @@ def third_party_repositories():
         path = "/usr/share/bazel/tools/skylib",
     )
     debian_absl(name = "com_google_absl")
+    debian_kernel(name = "debian_kernel")
 
     native.new_local_repository(
         name = "com_google_googletest",

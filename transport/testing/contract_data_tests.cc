@@ -88,8 +88,10 @@ TEST_P(ContractTest, MessageTooLarge) {
   if (Types().size() < 2) GTEST_SKIP() << "no SEQPACKET";
   Connection c = Connected(SocketType::kSeqpacket);
   const std::vector<uint8_t> message = Pattern(client().capabilities().max_message + 1);
-  EXPECT_EQ(send(c.client.fd(), message.data(), message.size(), MSG_NOSIGNAL), -1);
-  EXPECT_EQ(errno, EMSGSIZE);
+  ASSERT_EQ(send(c.client.fd(), message.data(), message.size(), MSG_NOSIGNAL), -1);
+  // Linux's AF_VSOCK before 6.2 makes ENOMEM of every failure here.
+  EXPECT_TRUE(errno == EMSGSIZE || (errno == ENOMEM && client().capabilities().af_vsock))
+      << strerror(errno);
   // The connection has not suffered.
   ASSERT_TRUE(SendAll(c.client.fd(), "ok", 2));
   EXPECT_EQ(ReadSome(c.server.fd()), "ok");

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a command in a virtual machine with Debian's kernel, under QEMU's software emulation.
+
+The guest says how the command ended by a byte to QEMU's isa-debug-exit device, which makes it QEMU's exit status.  Only the
+byte for "passed" passes: a panic, a reboot or a hang ends QEMU otherwise.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from initramfs import Initramfs
+
+EXIT_PORT = 0xF4
+PASSED, FAILED = 0x10, 0x01  # the guest's byte b makes QEMU exit with 2 * b + 1
+TIME_LIMIT = 180  # seconds; a run takes 10 to 20
+
+INIT = """#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /tmp
+ip link set lo up
+
+end() {
+  echo "guest: $1"
+  printf "\\\\x$2" | dd of=/dev/port bs=1 seek=%(port)d count=1 2> /dev/null
+  poweroff -f
+}
+
+for module in %(modules)s; do
+  insmod /lib/modules/$module || end "cannot load $module" %(failed)02x
+done
+cd /tmp
+(
+%(command)s
+)
+status=$?
+if [ $status = 0 ]; then end "passed" %(passed)02x; fi
+end "the command ended with $status" %(failed)02x
+"""
+
+
+def needed(path, how):
+    if not path or not os.path.exists(path) or os.path.getsize(path) == 0:
+        sys.exit(f"{how}; run: tools/setup --full")
+    return path
+
+
+def build_initramfs(args, path):
+    busybox = needed(shutil.which("busybox"), "busybox-static is not installed")
+    ramfs = Initramfs()
+    ramfs.device("dev/console", 5, 1)
+    for name in ["proc", "sys", "tmp"]:
+        ramfs.folder(name)
+    ramfs.copy("bin/busybox", busybox)
+    applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
+    for applet in sorted(set(applets.stdout.split()) - {"busybox"}):
+        ramfs.symlink("bin/" + applet, "busybox")
+    for module in args.module:
+        needed(module, f"there is no {os.path.basename(module)}")
+        ramfs.copy("lib/modules/" + os.path.basename(module), module)
+    for program in args.program:
+        ramfs.copy("bin/" + os.path.basename(program), program)
+    for file in args.data:
+        ramfs.copy("data/" + os.path.basename(file), file)
+    init = INIT % {
+        "command": args.command,
+        "failed": FAILED,
+        "modules": " ".join(map(os.path.basename, args.module)),
+        "passed": PASSED,
+        "port": EXIT_PORT,
+    }
+    ramfs.file("init", init.encode(), executable=True)
+    ramfs.write(path)
+
+
+def run_guest(kernel, initramfs):
+    """QEMU's exit status; the console goes to our output."""
+    qemu = needed(shutil.which("qemu-system-x86_64"), "qemu-system-x86 is not installed")
+    command = [
+        *[qemu, "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "512"],
+        *["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"],
+        *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
+        *["-kernel", kernel, "-initrd", initramfs],
+        *["-append", "console=ttyS0 quiet panic=-1 oops=panic"],
+    ]
+    sys.stdout.flush()
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, timeout=TIME_LIMIT, check=False).returncode
+    except subprocess.TimeoutExpired:
+        print(f"plain_guest: no end within {TIME_LIMIT} seconds")
+        return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kernel", required=True)
+    parser.add_argument("--module", action="append", default=[], help="kernel module (.ko) to load")
+    parser.add_argument("--program", action="append", default=[], help="executable to put into /bin")
+    parser.add_argument("--data", action="append", default=[], help="file to put into /data")
+    parser.add_argument("--command", required=True, help="shell command to run")
+    args = parser.parse_args()
+    needed(args.kernel, "Debian's kernel is not there")
+
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
+        initramfs = os.path.join(folder, "initramfs.cpio")
+        build_initramfs(args, initramfs)
+        status = run_guest(args.kernel, initramfs)
+    if status != 2 * PASSED + 1:
+        sys.exit(f"plain_guest: failed (QEMU's exit status: {status})")
+
+
+if __name__ == "__main__":
+    main()
