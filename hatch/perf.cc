@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A connection begins with a request of the client: 8 bytes "HATCHPF\n", u32 version (1), u32 mode,
+// u32 bytes in each write, u32 zero, u64 milliseconds, u64 bytes (zero: by time); little endian.
+// Then, by mode:
+//   1 echo         the server sends back what comes
+//   2 to server    the client sends and half-closes; the server answers with a u64, the bytes that
+//   came 3 from server  the server sends and half-closes
+#include "hatch/perf.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "hatch/endian.h"
+#include "hatch/progress.h"
+#include "hatch/socket_io.h"
+#include "hatch/wait.h"
+#include "transport/error.h"
+
+namespace argosy::hatch {
+namespace {
+
+constexpr char kMagic[] = "HATCHPF\n";
+constexpr uint32_t kVersion = 1;
+constexpr size_t kRequestSize = 40;
+constexpr size_t kResultSize = 8;
+constexpr uint32_t kLargestBlock = 1 << 20;
+constexpr uint64_t kLongest = 1'000'000'000;  // milliseconds
+constexpr size_t kReadSize = 256 * 1024;
+constexpr uint64_t kPings = 1000;
+constexpr size_t kPingSize = 64;
+// A peer that neither sends nor takes anything for so long has failed; the server must not wait for
+// it for ever.
+constexpr absl::Duration kPatience = absl::Seconds(30);
+
+using Clock = std::chrono::steady_clock;
+
+enum class Mode : uint32_t { kEcho = 1, kToServer = 2, kFromServer = 3 };
+
+struct Request {
+  Mode mode = Mode::kEcho;
+  uint32_t block = 0;
+  uint64_t milliseconds = 0;
+  uint64_t bytes = 0;
+};
+
+absl::Time Patience() { return absl::Now() + kPatience; }
+
+void EncodeRequest(const Request& request, uint8_t (&out)[kRequestSize]) {
+  memcpy(out, kMagic, 8);
+  StoreLittle(out + 8, kVersion);
+  StoreLittle(out + 12, static_cast<uint32_t>(request.mode));
+  StoreLittle(out + 16, request.block);
+  StoreLittle(out + 20, uint32_t{0});
+  StoreLittle(out + 24, request.milliseconds);
+  StoreLittle(out + 32, request.bytes);
+}
+
+absl::StatusOr<Request> ParseRequest(const uint8_t (&in)[kRequestSize]) {
+  if (memcmp(in, kMagic, 8) != 0 || LoadLittle<uint32_t>(in + 8) != kVersion) {
+    return ErrnoError(EPROTO, "not a client of this version of 'hatch perf'");
+  }
+  const auto mode = LoadLittle<uint32_t>(in + 12);
+  Request request{static_cast<Mode>(mode), LoadLittle<uint32_t>(in + 16),
+                  LoadLittle<uint64_t>(in + 24), LoadLittle<uint64_t>(in + 32)};
+  if (mode < 1 || mode > 3 || request.block < 1 || request.block > kLargestBlock ||
+      request.milliseconds > kLongest) {
+    return ErrnoError(EPROTO, "a request that makes no sense");
+  }
+  return request;
+}
+
+// Sends as much as `request` says and half-closes.  How much that was.
+absl::StatusOr<uint64_t> Produce(int fd, const Request& request) {
+  const std::vector<uint8_t> block(request.block, 0x5a);
+  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(request.milliseconds);
+  uint64_t sent = 0;
+  while (request.bytes > 0 ? sent < request.bytes : Clock::now() < end) {
+    const size_t n =
+        request.bytes > 0 ? std::min<uint64_t>(block.size(), request.bytes - sent) : block.size();
+    if (absl::Status s = SendAll(fd, absl::MakeConstSpan(block).first(n), Patience()); !s.ok())
+      return s;
+    sent += n;
+  }
+  if (shutdown(fd, SHUT_WR) != 0) return SystemError(errno, "shutdown");
+  return sent;
+}
+
+// Reads to end-of-file.  How much came.
+absl::StatusOr<uint64_t> Consume(int fd) {
+  std::vector<uint8_t> buffer(kReadSize);
+  uint64_t total = 0;
+  for (;;) {
+    absl::StatusOr<size_t> n = ReceiveSome(fd, absl::MakeSpan(buffer), Patience());
+    if (!n.ok()) return n.status();
+    if (*n == 0) return total;
+    total += *n;
+  }
+}
+
+absl::Status EchoBack(int fd) {
+  std::vector<uint8_t> buffer(kReadSize);
+  for (;;) {
+    absl::StatusOr<size_t> n = ReceiveSome(fd, absl::MakeSpan(buffer), Patience());
+    if (!n.ok() || *n == 0) return n.status();
+    if (absl::Status s = SendAll(fd, absl::MakeConstSpan(buffer).first(*n), Patience()); !s.ok())
+      return s;
+  }
+}
+
+absl::Status ServeOne(Socket& socket) {
+  const int fd = socket.fd();
+  if (absl::Status s = SetNonBlocking(fd); !s.ok()) return s;
+  uint8_t bytes[kRequestSize];
+  if (absl::Status s = ReceiveAll(fd, absl::MakeSpan(bytes), Patience()); !s.ok()) return s;
+  absl::StatusOr<Request> request = ParseRequest(bytes);
+  if (!request.ok()) return request.status();
+  switch (request->mode) {
+    case Mode::kEcho:
+      return EchoBack(fd);
+    case Mode::kToServer: {
+      absl::StatusOr<uint64_t> total = Consume(fd);
+      if (!total.ok()) return total.status();
+      uint8_t result[kResultSize];
+      StoreLittle(result, *total);
+      if (absl::Status s = SendAll(fd, result, Patience()); !s.ok()) return s;
+      break;
+    }
+    case Mode::kFromServer:
+      if (absl::StatusOr<uint64_t> sent = Produce(fd, *request); !sent.ok()) return sent.status();
+      break;
+  }
+  // The client closes when it has everything.
+  return Consume(fd).status();
+}
+
+absl::StatusOr<Socket> Begin(const Session& session, const Request& request) {
+  absl::StatusOr<Socket> socket = session.Connect(SocketType::kStream);
+  if (!socket.ok()) return socket;
+  if (absl::Status s = SetNonBlocking(socket->fd()); !s.ok()) return s;
+  uint8_t bytes[kRequestSize];
+  EncodeRequest(request, bytes);
+  if (absl::Status s = SendAll(socket->fd(), bytes, Patience()); !s.ok()) return s;
+  return socket;
+}
+
+absl::Status MeasureLatency(const Session& session, PerfResult& result) {
+  absl::StatusOr<Socket> socket = Begin(session, {Mode::kEcho, kPingSize, 0, 0});
+  if (!socket.ok()) return socket.status();
+  result.peer = socket->peer();
+  StreamCarrier carrier(socket->fd(), kPatience);
+  absl::StatusOr<LatencySummary> latency = MeasureRoundTrips(carrier, kPings, kPingSize, kPatience);
+  if (!latency.ok()) return latency.status();
+  if (Stopped()) return StoppedError();
+  result.ping_size = kPingSize;
+  result.latency = *latency;
+  return absl::OkStatus();
+}
+
+absl::Status MeasureThroughput(const Session& session, PerfResult& result) {
+  const Options& options = session.options;
+  const Request request{
+      options.reverse ? Mode::kFromServer : Mode::kToServer, static_cast<uint32_t>(options.size),
+      static_cast<uint64_t>(absl::ToInt64Milliseconds(options.duration)), options.bytes};
+  absl::StatusOr<Socket> socket = Begin(session, request);
+  if (!socket.ok()) return socket.status();
+  const Clock::time_point start = Clock::now();
+  uint64_t wanted = options.bytes;
+  if (options.reverse) {
+    absl::StatusOr<uint64_t> came = Consume(socket->fd());
+    if (!came.ok()) return came.status();
+    result.bytes = *came;
+  } else {
+    absl::StatusOr<uint64_t> sent = Produce(socket->fd(), request);
+    if (!sent.ok()) return sent.status();
+    wanted = *sent;
+    // The clock runs until the server has it all: what lies in buffers has not been carried yet.
+    uint8_t answer[kResultSize];
+    if (absl::Status s = ReceiveAll(socket->fd(), absl::MakeSpan(answer), Patience()); !s.ok())
+      return s;
+    result.bytes = LoadLittle<uint64_t>(answer);
+  }
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (wanted != 0 && wanted != result.bytes) {
+    return ErrnoError(ECONNRESET, absl::StrCat(result.bytes, " of ", wanted, " bytes arrived"));
+  }
+  return absl::OkStatus();
+}
+
+std::string JsonString(absl::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      absl::StrAppend(&out, "\\", absl::string_view(&c, 1));
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      absl::StrAppendFormat(&out, "\\u%04x", c);
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out + "\"";
+}
+
+double Gigabits(const PerfResult& r) { return r.seconds > 0 ? r.bytes * 8 / r.seconds / 1e9 : 0; }
+
+}  // namespace
+
+std::string FormatText(const PerfResult& r) {
+  return absl::StrFormat(
+      "%s %s in %.2f s, %.2f Gbit/s in writes of %d bytes\n"
+      "round trip of %d bytes: min %.1f us  p50 %.1f us  p90 %.1f us  p99 %.1f us  max %.1f us\n",
+      r.reverse ? "received" : "sent", FormatBytes(r.bytes), r.seconds, Gigabits(r), r.block,
+      r.ping_size, r.latency.min, r.latency.p50, r.latency.p90, r.latency.p99, r.latency.max);
+}
+
+std::string FormatJson(const PerfResult& r) {
+  return absl::StrFormat(
+      R"({"transport":%s,"peer":{"cid":%d,"port":%d},"direction":"%s","bytes":%d,"seconds":%.6f,)"
+      R"("gbit_per_second":%.4f,"write_size":%d,"round_trip_us":{"count":%d,"lost":%d,"size":%d,)"
+      R"("min":%.2f,"p50":%.2f,"p90":%.2f,"p99":%.2f,"max":%.2f}})"
+      "\n",
+      JsonString(r.transport), r.peer.cid, r.peer.port, r.reverse ? "receive" : "send", r.bytes,
+      r.seconds, Gigabits(r), r.block, r.latency.sent, r.latency.lost, r.ping_size, r.latency.min,
+      r.latency.p50, r.latency.p90, r.latency.p99, r.latency.max);
+}
+
+absl::Status RunPerf(const Session& session) {
+  PerfResult result;
+  result.transport = session.transport.uri();
+  result.reverse = session.options.reverse;
+  result.block = session.options.size;
+  if (absl::Status s = MeasureLatency(session, result); !s.ok()) return s;
+  if (absl::Status s = MeasureThroughput(session, result); !s.ok()) {
+    return ErrnoOf(s) == EINTR ? s : Annotate(s, Describe(result.peer));
+  }
+  const std::string text = session.options.json ? FormatJson(result) : FormatText(result);
+  if (fputs(text.c_str(), stdout) < 0 || fflush(stdout) != 0) {
+    return SystemError(errno, "cannot write to standard output");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunPerfServer(const Session& session) {
+  absl::StatusOr<std::unique_ptr<Listener>> listener = session.Listen(SocketType::kStream);
+  if (!listener.ok()) return listener.status();
+  for (;;) {
+    absl::StatusOr<Socket> socket = session.Accept(**listener);
+    if (!socket.ok()) return socket.status();
+    const absl::Status s = ServeOne(*socket);
+    if (Stopped()) return StoppedError();
+    if (!s.ok()) session.Note(absl::StrCat(Describe(socket->peer()), ": ", s.message()));
+  }
+}
+
+}  // namespace argosy::hatch
