@@ -21,8 +21,6 @@ size_t RunLength(absl::Span<const uint64_t> gfns, size_t start) {
 absl::StatusOr<RingMapping> RingMapping::Map(const GuestMemory& memory,
                                              absl::Span<const uint64_t> gfns) {
   constexpr size_t kPage = GuestMemory::kPageSize;
-  if (RunLength(gfns, 0) == gfns.size()) return RingMapping(memory.At(gfns[0]), 0);
-
   // Reserves the whole range first: a part that fails then leaves no foreign mapping inside it.
   const size_t bytes = gfns.size() * kPage;
   void* address = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -41,7 +39,7 @@ absl::StatusOr<RingMapping> RingMapping::Map(const GuestMemory& memory,
 }
 
 RingMapping::~RingMapping() {
-  if (owned_bytes_ != 0) munmap(address_, owned_bytes_);
+  if (bytes_ != 0) munmap(address_, bytes_);
 }
 
 }  // namespace argosy::sim

@@ -3,7 +3,8 @@
 //
 // The pages of one ring, contiguous whatever their frame numbers are.  Xen maps a ring's pages one
 // by one into its own address space; here the memfd makes them one range, so that the ring
-// arithmetic needs no pages.
+// arithmetic needs no pages.  Never the guest's own mapping: a domain may send to itself out of the
+// very pages of its ring, and the copy must not overlap itself.
 #ifndef ARGOSY_SIM_RING_MAPPING_H_
 #define ARGOSY_SIM_RING_MAPPING_H_
 
@@ -19,8 +20,8 @@ namespace argosy::sim {
 
 class RingMapping {
  public:
-  // `gfns` (at least one, each Frame::kMemory of `memory`, repeats allowed).  A run of consecutive
-  // frames needs no mapping of its own and lives as long as `memory`.  Otherwise the error of mmap.
+  // `gfns`: at least one, each Frame::kMemory of `memory`, repeats allowed.  Otherwise the error of
+  // mmap.
   static absl::StatusOr<RingMapping> Map(const GuestMemory& memory,
                                          absl::Span<const uint64_t> gfns);
 
@@ -28,7 +29,7 @@ class RingMapping {
   RingMapping(RingMapping&& other) noexcept { *this = std::move(other); }
   RingMapping& operator=(RingMapping&& other) noexcept {
     std::swap(address_, other.address_);
-    std::swap(owned_bytes_, other.owned_bytes_);
+    std::swap(bytes_, other.bytes_);
     return *this;
   }
   ~RingMapping();
@@ -36,10 +37,10 @@ class RingMapping {
   void* address() const { return address_; }
 
  private:
-  RingMapping(void* address, size_t owned_bytes) : address_(address), owned_bytes_(owned_bytes) {}
+  RingMapping(void* address, size_t bytes) : address_(address), bytes_(bytes) {}
 
   void* address_ = nullptr;
-  size_t owned_bytes_ = 0;  // 0: somebody else's
+  size_t bytes_ = 0;
 };
 
 }  // namespace argosy::sim
