@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "backends/kernel/kernel.h"
 #include "backends/loopback/loopback.h"
+#include "backends/sim/sim_transport.h"
 #include "transport/error.h"
 
 namespace argosy {
@@ -26,6 +27,7 @@ struct Scheme {
 constexpr Scheme kSchemes[] = {
     {"loopback:", "loopback:[DIR]", &OpenLoopback},
     {"kernel:", "kernel:", &OpenKernel},
+    {"sim:", "sim:SOCKET?domain=NAME", &OpenSim},
 };
 
 // A port at which nobody is likely to listen: being refused is the answer that is wanted.

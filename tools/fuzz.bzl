@@ -10,13 +10,17 @@ def fuzz_target(name, srcs, deps, corpus):
       name: name of the binary.
       srcs: sources, one of which defines LLVMFuzzerTestOneInput().
       deps: libraries.
-      corpus: the committed inputs, as a list of files: glob(["corpus/NAME/*"]).
+      corpus: the committed inputs, as a list of files: glob(["corpus/WHAT/*"]) for a target
+        WHAT_fuzz, so that tools/fuzz finds it.
     """
     cc_binary(
         name = name,
         srcs = srcs,
         linkopts = ["-fsanitize=fuzzer"],
-        tags = ["manual"],
+        tags = [
+            "fuzz",
+            "manual",
+        ],
         deps = deps,
     )
     native.filegroup(

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints 'N passed, N failed[, N skipped]' for one 'bazel test' run.
+"""Prints 'N passed, N failed[, N skipped]' for one or more 'bazel test' runs.
 
-Usage: bazel test --build_event_json_file=BEP.json //... ; tools/summarize_tests.py BEP.json
+Usage: bazel test --build_event_json_file=BEP.json //... ; tools/summarize_tests.py BEP.json [MORE.json ...]
 
 The build event file is read, rather than bazel-testlogs/**/test.xml, because
 bazel-testlogs keeps the results of earlier runs.  gtest cases are counted one
@@ -28,10 +28,11 @@ def cases(path):
         yield "%s.%s" % (c.get("classname", ""), c.get("name")), state
 
 
-def main():
-    runs = {}      # (label, shard, run) -> (status, test.xml), the last attempt
-    tests = {}     # label -> None, for every test target
-    with open(sys.argv[1]) as f:
+def read_events(path):
+    """Returns ({(label, shard, run): (status, [test.xml])} of the last attempts, {label: state or None}) of one bazel run."""
+    runs = {}
+    tests = {}
+    with open(path) as f:
         for line in f:
             event = json.loads(line)
             ident = event.get("id", {})
@@ -51,7 +52,10 @@ def main():
                     tests[label] = "skipped"
                 elif not event.get("completed", {}).get("success"):
                     tests[label] = "failed"      # did not build
+    return runs, tests
 
+
+def main():
     count = {"passed": 0, "failed": 0, "skipped": 0}
 
     def note(name, state):
@@ -59,9 +63,26 @@ def main():
         if state == "failed":
             print("FAILED", name)
 
-    for label, state in tests.items():
-        if state and not any(k[0] == label for k in runs):
-            note(label, state)
+    for path in sys.argv[1:]:
+        try:
+            runs, tests = read_events(path)
+        except (OSError, ValueError):
+            runs, tests = {}, {}
+        if not tests:
+            note("bazel ran nothing (%s)" % path, "failed")
+        for label, state in tests.items():
+            if state and not any(k[0] == label for k in runs):
+                note(label, state)
+        note_runs(runs, note)
+
+    line = "%(passed)d passed, %(failed)d failed" % count
+    if count["skipped"]:
+        line += ", %(skipped)d skipped" % count
+    print(line)
+    return 1 if count["failed"] or not count["passed"] else 0
+
+
+def note_runs(runs, note):
     for (label, _shard, _run), (status, xml) in sorted(runs.items()):
         found = []
         if xml:
@@ -77,12 +98,6 @@ def main():
                 note("%s (%s)" % (label, status), "failed")  # crash, time-out
             for name, state in found:
                 note("%s %s" % (label, name), state)
-
-    line = "%(passed)d passed, %(failed)d failed" % count
-    if count["skipped"]:
-        line += ", %(skipped)d skipped" % count
-    print(line)
-    return 1 if count["failed"] or not count["passed"] else 0
 
 
 sys.exit(main())

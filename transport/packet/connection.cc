@@ -164,7 +164,7 @@ Header Connection::MakeHeader(uint16_t op, uint32_t flags, uint32_t len) const {
   header.op = op;
   header.flags = flags;
   header.buf_alloc = endpoint_.options_.buf_alloc;
-  header.fwd_cnt = fwd_cnt_;
+  header.fwd_cnt = ReportedFwdCnt();
   return header;
 }
 
@@ -177,7 +177,7 @@ void Connection::Transmit(uint16_t op, uint32_t flags, const Payload& payload) {
       meter_.Sent(tx_cnt_, PacketLimit(peer_buf_alloc_));
     }
   }
-  told_fwd_cnt_ = fwd_cnt_;
+  told_fwd_cnt_ = ReportedFwdCnt();
   packets_taken_ = 0;
   ++endpoint_.counters_.packets_out;
   endpoint_.link_.Send(MakeHeader(op, flags, static_cast<uint32_t>(payload.size())), payload);
@@ -210,7 +210,7 @@ bool Connection::Flush() {
       Transmit(VSOCK_OP_CREDIT_UPDATE, 0, {});
     } else if (owed_empties_ > 0) {
       // Only an update without new bytes speaks of a zero-length message: see packet_meter.h.
-      if (told_fwd_cnt_ == fwd_cnt_) --owed_empties_;
+      if (told_fwd_cnt_ == ReportedFwdCnt()) --owed_empties_;
       Transmit(VSOCK_OP_CREDIT_UPDATE, 0, {});
     } else if (owed_ & kOwedCreditRequest) {
       owed_ &= ~kOwedCreditRequest;
@@ -251,9 +251,12 @@ void Connection::Receive(const Header& header, const Payload& payload) {
       ReceiveShutdown(header.flags);
       break;
     case VSOCK_OP_CREDIT_UPDATE:
+      // All that was sent may be taken now, and nothing else missing.
+      CheckEnd();
       break;
     case VSOCK_OP_CREDIT_REQUEST:
       peer_asked_ = HasPieces();
+      held_ = 0;
       Owe(kOwedCredit);
       break;
     case VSOCK_OP_REQUEST:
@@ -422,6 +425,7 @@ void Connection::Offer() {
 
 void Connection::Taken(size_t bytes, uint32_t packets) {
   fwd_cnt_ += static_cast<uint32_t>(bytes);
+  if (holds_ && bytes > 0) held_ = 1;
   packets_taken_ += packets;
   TellIfDue();
 }
@@ -429,7 +433,7 @@ void Connection::Taken(size_t bytes, uint32_t packets) {
 void Connection::TellIfDue() {
   if (state_ != State::kConnected) return;
   const uint32_t buf_alloc = endpoint_.options_.buf_alloc;
-  const uint32_t untold = fwd_cnt_ - told_fwd_cnt_;
+  const uint32_t untold = ReportedFwdCnt() - told_fwd_cnt_;
   const bool drained = !HasPieces();
   if (untold > 0 && (untold >= buf_alloc / 4 || packets_taken_ >= PacketLimit(buf_alloc) / 4 ||
                      (peer_asked_ && drained))) {
@@ -448,6 +452,13 @@ void Connection::FinishSending() {
   ForgetWish();
   CheckEnd();
   TellShutdown();
+}
+
+void Connection::ConfirmTaken() {
+  Endpoint::Call call(endpoint_);
+  if (ended_ || held_ == 0) return;
+  held_ = 0;
+  CheckEnd();
 }
 
 void Connection::StopReading() {
@@ -486,17 +497,17 @@ void Connection::CheckEnd() {
     user_->OnPeerFinished(*this);
     if (ended_) return;
   }
-  if (!stopped_ && !eof_told_) return;
+  if (!stopped_ && (!eof_told_ || held_ > 0)) return;
   if (state_ == State::kDraining) {
     endpoint_.Finish(*this, clean_ ? End::kClean : End::kReset);
   } else if (peer_shutdown_ == kBoth) {
     endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
     endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
-  } else if (state_ == State::kConnected && finished_) {
+  } else if (state_ == State::kConnected && finished_ && (stopped_ || all_taken())) {
     state_ = State::kClosing;
     endpoint_.SetDeadline(*this, endpoint_.now_ + kCloseTimeout);
     TellShutdown();
-  } else if (state_ == State::kConnected && eof_told_ && told_fwd_cnt_ != fwd_cnt_) {
+  } else if (state_ == State::kConnected && eof_told_ && told_fwd_cnt_ != ReportedFwdCnt()) {
     // The peer may wait for nothing but to know that all was taken.
     Owe(kOwedCredit);
   }

@@ -120,6 +120,8 @@ class Connection {
   size_t MaxMessage() const {
     return peer_buf_alloc_ < kDefaultBufAlloc ? peer_buf_alloc_ : kDefaultBufAlloc;
   }
+  // Bytes of credit left: a look only, OnCanSend() does not follow.
+  size_t Credit() const;
   // SEQPACKET: sends one message; CanSendMessage(message.size()) was true.
   void SendMessage(const Payload& message, bool end_of_record);
 
@@ -132,6 +134,12 @@ class Connection {
   // end: OnPeerFinished() and OnEnded() may come from inside.  Inside OnData() and OnMessage() it
   // does nothing.
   void Drain();
+  // For a user that hands data to a buffer it cannot see into (an AF_UNIX socket), where it may yet
+  // be lost: from now on the last byte taken is not told to the peer, and the end is not judged,
+  // until ConfirmTaken().  A peer that is stuck and asks is told all, since it will send more.
+  void HoldLastByte() { holds_ = true; }
+  // The program has read everything that was taken.  OnEnded() may come from inside.
+  void ConfirmTaken();
   // The program reads no more.  What is kept or still comes is dropped and never counted as taken,
   // so that the peer learns of the loss.  If only that held the connection up, it ends: OnEnded()
   // may come from inside.  Idempotent.
@@ -179,8 +187,6 @@ class Connection {
   // Whether the carrier takes a packet of this connection now; if not, the program's wish is
   // queued.
   bool CarrierReady();
-  // Bytes of credit left.
-  size_t Credit() const;
   // Whether a message of `size` bytes, or anything of a stream, fits into the credit and the packet
   // limit.
   bool Fits(size_t size) const;
@@ -218,6 +224,8 @@ class Connection {
   // Offers what is kept until the program takes no more.
   void Offer();
   void Taken(size_t bytes, uint32_t packets);
+  // What the peer is told.
+  uint32_t ReportedFwdCnt() const { return fwd_cnt_ - held_; }
   // Tells the peer what was taken if it is time to.
   void TellIfDue();
 
@@ -249,6 +257,8 @@ class Connection {
   bool ended_ = false;
   bool finished_ = false;        // FinishSending()
   bool stopped_ = false;         // StopReading()
+  bool holds_ = false;           // HoldLastByte()
+  uint8_t held_ = 0;             // bytes taken but not confirmed that the peer is not told of
   bool eof_told_ = false;        // OnPeerFinished()
   bool delivering_ = false;      // inside OnData() or OnMessage()
   bool unaccepted_ = false;      // counts against a listener's backlog

@@ -18,7 +18,7 @@ static int has_session(const struct argo_peer* peer) { return peer->state >= ARG
 static struct argo_peer* find_peer(const struct argo_link* link, uint16_t domid) {
   uint32_t i;
 
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (peer->state != ARGO_PEER_ABSENT && peer->domid == domid) return peer;
@@ -87,7 +87,7 @@ static void leave_callback(struct argo_link* link, uint64_t now_ms) {
   link->in_callback = 0;
   if (!link->doomed) return;
   link->doomed = 0;
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (has_ring(peer) && peer->doomed) lose_now(link, peer, now_ms);
@@ -113,6 +113,15 @@ static void become_ready_if_agreed(struct argo_link* link, struct argo_peer* pee
   leave_callback(link, now_ms);
 }
 
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* The largest payload that fits into our own ring: one slot stays free, the headers take theirs. */
+static uint32_t own_max_payload(const struct argo_peer* peer) {
+  const uint32_t room = peer->ring.len - ARGO_SLOT_SIZE - ARGO_MESSAGE_HEADER_SIZE;
+
+  return smaller(room - ARGO_LINK_PACKET_HEADER, ARGO_LINK_MAX_PAYLOAD);
+}
+
 /* Sends our greeting if the partner's ring takes it.  Where it does not the timer tries again: a
  * ring that is not there yet is the normal state before the partner has started. */
 static void greet(struct argo_link* link, struct argo_peer* peer, uint64_t now_ms) {
@@ -120,7 +129,7 @@ static void greet(struct argo_link* link, struct argo_peer* peer, uint64_t now_m
       .version_min = ARGO_LINK_VERSION,
       .version_max = ARGO_LINK_VERSION,
       .features = link->features,
-      .max_payload = ARGO_LINK_MAX_PAYLOAD,
+      .max_payload = own_max_payload(peer),
       .incarnation = peer->incarnation,
       .heard = peer->heard,
   };
@@ -343,11 +352,11 @@ static int ask(struct argo_link* link, uint64_t now_ms) {
   uint32_t at = 0;
   int notified = 0;
 
-  while (at < link->max_peers) {
+  while (at < link->used) {
     uint32_t n = 0, k;
     int ret;
 
-    for (; at < link->max_peers && n < ARGO_MAX_NOTIFY_ENTRIES; at++) {
+    for (; at < link->used && n < ARGO_MAX_NOTIFY_ENTRIES; at++) {
       struct argo_peer* peer = &link->peers[at];
       const struct argo_ring_data_ent blank = {
           .ring = {.port = ARGO_LINK_PORT, .domid = peer->domid}};
@@ -439,14 +448,14 @@ int argo_link_interrupt(struct argo_link* link, uint64_t now_ms) {
   int freed = 0, more = 0;
   uint32_t i;
 
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (!has_ring(peer)) continue;
     if (drain(link, peer, now_ms) > 0) freed = 1;
   }
   /* VIRQ_ARGO names no ring: any that we wait for may have room now. */
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (!has_ring(peer)) continue;
@@ -484,7 +493,7 @@ uint64_t argo_link_timer(struct argo_link* link, uint64_t now_ms) {
   int freed = 0;
   uint32_t i;
 
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (peer->state == ARGO_PEER_ABSENT) continue;
@@ -507,7 +516,7 @@ uint64_t argo_link_due_ms(const struct argo_link* link) {
   uint64_t due = ~(uint64_t)0;
   uint32_t i;
 
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     const struct argo_peer* peer = &link->peers[i];
 
     if (peer->state == ARGO_PEER_ABSENT) continue;
@@ -529,6 +538,7 @@ void argo_link_init(struct argo_link* link, const struct argo_link_ops* ops, voi
   link->features = 0;
   link->peers = peers;
   link->max_peers = max_peers;
+  link->used = 0;
   link->in_callback = 0;
   link->doomed = 0;
   for (i = 0; i < max_peers; i++) peers[i].state = ARGO_PEER_ABSENT;
@@ -537,7 +547,7 @@ void argo_link_init(struct argo_link* link, const struct argo_link_ops* ops, voi
 void argo_link_fini(struct argo_link* link) {
   uint32_t i;
 
-  for (i = 0; i < link->max_peers; i++) {
+  for (i = 0; i < link->used; i++) {
     struct argo_peer* peer = &link->peers[i];
 
     if (peer->state == ARGO_PEER_ABSENT) continue;
@@ -556,6 +566,7 @@ int argo_link_add_peer(struct argo_link* link, uint16_t domid, uint64_t now_ms) 
     struct argo_peer* peer = &link->peers[i];
 
     if (peer->state != ARGO_PEER_ABSENT) continue;
+    if (i >= link->used) link->used = i + 1;
     forget_session(peer);
     peer->domid = domid;
     peer->count = zero;

@@ -190,6 +190,7 @@ struct argo_link {
   uint32_t features;
   struct argo_peer* peers; /* max_peers places */
   uint32_t max_peers;
+  uint32_t used;       /* no place from here on was ever taken */
   uint8_t in_callback; /* deliver(), peer_ready() or writable() runs */
   uint8_t doomed;      /* some peer is */
   /* One notify's entries and the peers they ask about: too large for a kernel stack. */

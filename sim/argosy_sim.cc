@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// argosy-sim: a simulated Xen machine as a daemon, and the operator's commands to one that runs.
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "sim/config.h"
+#include "sim/control_client.h"
+#include "sim/event_loop.h"
+#include "sim/machine.h"
+#include "sim/server.h"
+#include "spdlog/sinks/stdout_color_sinks.h"
+#include "spdlog/spdlog.h"
+#include "transport/error.h"
+
+namespace argosy::sim {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+int Fail(const absl::Status& status, int code) {
+  fprintf(stderr, "argosy-sim: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+// SIGTERM and SIGINT as events.
+class Signals : public EventLoop::Handler {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    fd_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  int fd() const { return fd_.get(); }
+  bool stop() const { return stop_; }
+  void OnEvents(uint32_t) override { stop_ = true; }
+
+ private:
+  UniqueFd fd_;
+  bool stop_ = false;
+};
+
+// A connection takes a descriptor at each of its ends.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+absl::Status MakeDomains(Machine& machine, std::vector<Machine::DomainConfig> domains) {
+  if (domains.empty()) {
+    for (uint16_t id = 0; id < 2; ++id) domains.push_back({.domid = id});
+  }
+  for (const Machine::DomainConfig& domain : domains) {
+    if (absl::Status s = machine.Create(domain).status(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+int Serve(const Config& config) {
+  RaiseDescriptorLimit();
+  signal(SIGPIPE, SIG_IGN);
+  EventLoop loop;
+  Signals signals;
+  if (absl::Status s = loop.Add(signals.fd(), &signals); !s.ok()) return Fail(s, kExitFailed);
+  Machine machine(config.machine);
+  if (absl::Status s = MakeDomains(machine, config.domains); !s.ok()) return Fail(s, kExitUsage);
+  Server server(machine, loop);
+  if (absl::Status s = server.Start(config.socket); !s.ok()) return Fail(s, kExitUsage);
+  std::vector<std::string> names;
+  for (const auto& [domid, domain] : machine.domains()) {
+    names.push_back(absl::StrCat(domain->options().name, " (CID ", domain->cid(), ")"));
+  }
+  printf("argosy-sim: ready on %s with %s\n", config.socket.c_str(),
+         absl::StrJoin(names, ", ").c_str());
+  fflush(stdout);
+  while (!signals.stop()) {
+    if (absl::Status s = server.RunOnce(); !s.ok()) {
+      server.Stop("argosy-sim failed");
+      return Fail(s, kExitFailed);
+    }
+  }
+  server.Stop("argosy-sim was stopped");
+  spdlog::info("stopped");
+  return 0;
+}
+
+int RunCommand(const std::string& socket, control::Verb verb, const std::string& name) {
+  auto client = ControlClient::Open(socket, "");
+  if (!client.ok()) return Fail(client.status(), kExitFailed);
+  absl::StatusOr<std::string> text = (*client)->Command(verb, name);
+  if (!text.ok()) return Fail(text.status(), kExitFailed);
+  fputs(text->c_str(), stdout);
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{
+      "A simulated Xen machine: domains whose programs talk over VM sockets, carried by Argo "
+      "rings.\n"
+      "Without a command it runs one in the foreground, until SIGTERM.\n"
+      "Programs join with the transport URI sim:SOCKET?domain=NAME, for example\n"
+      "  hatch -T 'sim:SOCKET?domain=dom1' dom0 1234"};
+  app.name("argosy-sim");
+  std::string socket, config_path, log_level = "info";
+  std::vector<std::string> domain_texts;
+  int domains = 0;
+  uint64_t budget_mib = 0, ring_size = 0;
+  bool mac_permissive = false;
+  app.add_option("-s,--socket", socket, "control socket (default: " + Config::DefaultSocket() + ")")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_option("-c,--config", config_path, "YAML file, see docs/simulator.md; flags win over it");
+  app.add_option("-n,--domains", domains, "domains dom0 to domN-1 (default: 2)")
+      ->check(CLI::Range(1, 128));
+  app.add_option("-d,--domain", domain_texts, "a domain as ID=NAME; may be repeated");
+  app.add_flag("--mac-permissive", mac_permissive,
+               "allow wildcard rings, as Xen's mac-permissive=1");
+  app.add_option("--ring-size", ring_size, "bytes of each Argo ring (default: 262144)")
+      ->check(CLI::Range(4096, 16777152));
+  app.add_option("--buffer-budget", budget_mib,
+                 "MiB that all receive buffers may take (default: 4096)")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 30));
+  app.add_option("--log-level", log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  const std::pair<const char*, const char*> commands[] = {
+      {"list", "show the domains of a running machine"},
+      {"create", "boot another domain"},
+      {"kill", "kill a domain at once"},
+      {"restart", "kill a domain and boot it again"},
+      {"pause", "stop a domain's interrupts"},
+      {"resume", "let them go on"}};
+  std::string name;
+  std::vector<CLI::App*> subcommands;
+  for (const auto& [command, help] : commands) {
+    CLI::App* sub = app.add_subcommand(command, help);
+    sub->fallthrough();
+    if (std::string(command) != "list") sub->add_option("domain", name, "its name")->required();
+    subcommands.push_back(sub);
+  }
+  app.require_subcommand(0, 1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    fprintf(stderr, "argosy-sim: %s (try --help)\n", e.what());
+    return kExitUsage;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("argosy-sim"));
+  spdlog::set_level(spdlog::level::from_str(log_level == "warn" ? "warning" : log_level));
+
+  Config config;
+  if (!config_path.empty()) {
+    absl::StatusOr<Config> read = ReadConfig(config_path);
+    if (!read.ok()) return Fail(read.status(), kExitUsage);
+    config = *std::move(read);
+  }
+  if (!socket.empty()) config.socket = socket;
+  for (size_t i = 0; i < subcommands.size(); ++i) {
+    if (subcommands[i]->parsed())
+      return RunCommand(config.socket, static_cast<control::Verb>(i + 1), name);
+  }
+  if (mac_permissive) config.machine.mac_permissive = true;
+  if (budget_mib != 0) config.machine.buffer_budget = budget_mib << 20;
+  if (domains != 0) {
+    config.domains.clear();
+    for (int id = 0; id < domains; ++id)
+      config.domains.push_back({.domid = static_cast<uint16_t>(id)});
+  }
+  for (const std::string& text : domain_texts) {
+    absl::StatusOr<Machine::DomainConfig> domain = ParseDomain(text);
+    if (!domain.ok()) return Fail(domain.status(), kExitUsage);
+    config.domains.push_back(*std::move(domain));
+  }
+  if (ring_size != 0) {
+    if (config.domains.empty()) config.domains = {{.domid = 0}, {.domid = 1}};
+    for (Machine::DomainConfig& domain : config.domains)
+      domain.ring_size = argo_slots(static_cast<uint32_t>(ring_size));
+  }
+  return Serve(config);
+}
+
+}  // namespace
+}  // namespace argosy::sim
+
+int main(int argc, char** argv) { return argosy::sim::Main(argc, argv); }

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: Apache-2.0
+// argosy-sim as a process: its life, and the faults that programs, domains and the daemon itself
+// can have.  Each test also shows that a connection beside the fault lives on.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "backends/sim/sim_transport.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "sim/control.h"
+#include "sim/control_client.h"
+#include "sim/testing/daemon.h"
+#include "transport/error.h"
+#include "transport/transport.h"
+
+namespace argosy::sim {
+namespace {
+
+using ::testing::HasSubstr;
+
+absl::Time Far() { return absl::Now() + absl::Seconds(60); }
+
+std::unique_ptr<Daemon> Start(const std::vector<std::string>& arguments = {"--domains", "3"}) {
+  auto daemon = Daemon::Start(arguments);
+  EXPECT_TRUE(daemon.ok()) << daemon.status();
+  return daemon.ok() ? *std::move(daemon) : nullptr;
+}
+
+std::unique_ptr<Transport> Join(const Daemon& daemon, const std::string& domain) {
+  auto transport = OpenSim(daemon.Uri(domain));
+  EXPECT_TRUE(transport.ok()) << transport.status();
+  return transport.ok() ? *std::move(transport) : nullptr;
+}
+
+// A connection between two domains that must survive what a test does elsewhere.
+class Bystander {
+ public:
+  Bystander(const Daemon& daemon, const std::string& a = "dom0", const std::string& b = "dom2")
+      : server_(Join(daemon, a)), client_(Join(daemon, b)) {
+    auto listener = server_->Listen(kPortAny, SocketType::kStream, {});
+    EXPECT_TRUE(listener.ok()) << listener.status();
+    auto near = ConnectBlocking(*client_, (*listener)->local(), SocketType::kStream);
+    EXPECT_TRUE(near.ok()) << near.status();
+    auto far = AcceptBlocking(**listener, Far());
+    EXPECT_TRUE(far.ok()) << far.status();
+    near_ = std::make_unique<Socket>(*std::move(near));
+    far_ = std::make_unique<Socket>(*std::move(far));
+  }
+  void ExpectAlive() {
+    char byte = 'x';
+    ASSERT_EQ(write(near_->fd(), &byte, 1), 1);
+    byte = 0;
+    ASSERT_EQ(read(far_->fd(), &byte, 1), 1);
+    ASSERT_EQ(byte, 'x');
+    ASSERT_EQ(write(far_->fd(), &byte, 1), 1);
+    ASSERT_EQ(read(near_->fd(), &byte, 1), 1);
+  }
+
+ private:
+  std::unique_ptr<Transport> server_, client_;
+  std::unique_ptr<Socket> near_, far_;
+};
+
+// Fills a socket until nothing more goes in; how much went.
+size_t Fill(int fd) {
+  const std::vector<char> bytes(65536, 'f');
+  size_t total = 0;
+  for (;;) {
+    const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0) {
+      total += n;
+      continue;
+    }
+    // Everything behind the socket may still be taking: settled when it stays full for a while.
+    pollfd p = {fd, POLLOUT, 0};
+    if (poll(&p, 1, 300) == 0) return total;
+    if ((p.revents & (POLLERR | POLLHUP)) != 0) return total;
+  }
+}
+
+int RawControl(const Daemon& daemon) {
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  daemon.socket().copy(address.sun_path, sizeof(address.sun_path) - 1);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
+}
+
+// The daemon hangs up.
+void ExpectHangUp(int fd) {
+  char buffer[32768];
+  ssize_t n;
+  while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
+  }
+  EXPECT_TRUE(n == 0 || errno == ECONNRESET);
+}
+
+TEST(DaemonLife, TermEndsItCleanly) {
+  auto daemon = Start();
+  struct stat there;
+  ASSERT_EQ(stat(daemon->socket().c_str(), &there), 0);
+  EXPECT_EQ(there.st_mode & 0777, 0600u);
+  EXPECT_EQ(daemon->Kill(SIGTERM), 0);
+  EXPECT_NE(stat(daemon->socket().c_str(), &there), 0);
+}
+
+// Runs argosy-sim with arguments that make it fail; its exit code and what it said.
+std::pair<int, std::string> RunToEnd(const std::string& arguments) {
+  const char* binary = getenv("ARGOSY_SIM");
+  const std::string command =
+      absl::StrCat(binary != nullptr ? binary : "sim/argosy-sim", " ", arguments, " 2>&1");
+  FILE* out = popen(command.c_str(), "r");
+  std::string text;
+  char buffer[512];
+  while (fgets(buffer, sizeof(buffer), out) != nullptr) text += buffer;
+  const int status = pclose(out);
+  return {WEXITSTATUS(status), text};
+}
+
+TEST(DaemonLife, SecondInstanceIsRefused) {
+  auto daemon = Start();
+  const auto [code, text] = RunToEnd(absl::StrCat("--socket ", daemon->socket()));
+  EXPECT_EQ(code, 2);
+  EXPECT_THAT(text, HasSubstr("another argosy-sim serves"));
+  Bystander(*daemon).ExpectAlive();
+}
+
+TEST(DaemonLife, StaleSocketIsReplaced) {
+  auto daemon = Start();
+  ASSERT_EQ(daemon->Kill(SIGKILL), 128 + SIGKILL);
+  struct stat there;
+  ASSERT_EQ(stat(daemon->socket().c_str(), &there), 0);
+  // The same path again; the last --socket counts.
+  auto again = Start({"--socket", daemon->socket()});
+  ASSERT_NE(again, nullptr);
+  auto transport = OpenSim(daemon->Uri("dom0"));
+  EXPECT_TRUE(transport.ok()) << transport.status();
+}
+
+TEST(DaemonLife, WrongUsageSaysWhatIsWrong) {
+  EXPECT_THAT(RunToEnd("--domains 0"), testing::Pair(2, HasSubstr("--domains")));
+  EXPECT_THAT(RunToEnd("--domain x=web"), testing::Pair(2, HasSubstr("ID=NAME")));
+  EXPECT_THAT(RunToEnd("--nonsense"), testing::Pair(2, HasSubstr("--help")));
+  EXPECT_THAT(RunToEnd("--config /nonexistent/file"), testing::Pair(2, HasSubstr("cannot read")));
+  EXPECT_THAT(RunToEnd("--socket /nonexistent/folder/sim.sock"),
+              testing::Pair(2, HasSubstr("cannot")));
+  EXPECT_THAT(RunToEnd("list --socket /nonexistent/sim.sock"),
+              testing::Pair(1, HasSubstr("no argosy-sim serves")));
+  EXPECT_THAT(RunToEnd("--help"), testing::Pair(0, HasSubstr("simulated Xen machine")));
+}
+
+TEST(DaemonFaults, NoDaemon) {
+  auto transport = OpenSim("sim:/nonexistent/sim.sock?domain=dom0");
+  EXPECT_EQ(ErrnoOf(transport.status()), ECONNREFUSED);
+  EXPECT_THAT(std::string(transport.status().message()), HasSubstr("start one with"));
+}
+
+TEST(DaemonFaults, UnknownDomain) {
+  auto daemon = Start();
+  auto transport = OpenSim(daemon->Uri("nobody"));
+  EXPECT_EQ(ErrnoOf(transport.status()), ENODEV);
+  EXPECT_THAT(std::string(transport.status().message()), HasSubstr("dom0, dom1, dom2"));
+  auto dom0 = Join(*daemon, "dom0");
+  EXPECT_EQ(ErrnoOf(dom0->Resolve("nobody").status()), ENODEV);
+  EXPECT_EQ(ErrnoOf(ConnectBlocking(*dom0, {99, 1234}, SocketType::kStream).status()), ENODEV);
+}
+
+TEST(DaemonFaults, WrongUri) {
+  for (const char* uri : {"sim:", "sim:/x", "sim:/x?domain=", "sim:/x?dom=1"}) {
+    EXPECT_EQ(ErrnoOf(OpenSim(uri).status()), EINVAL) << uri;
+  }
+}
+
+TEST(DaemonFaults, GarbageOnTheControlSocketEndsThatProgramOnly) {
+  auto daemon = Start();
+  Bystander bystander(*daemon);
+  for (size_t size :
+       {size_t{1}, sizeof(control::Request) - 1, sizeof(control::Request), size_t{4096}}) {
+    const int fd = RawControl(*daemon);
+    const std::vector<uint8_t> garbage(size, 0xA5);
+    ASSERT_EQ(send(fd, garbage.data(), garbage.size(), 0), static_cast<ssize_t>(size));
+    ExpectHangUp(fd);
+    close(fd);
+    bystander.ExpectAlive();
+  }
+}
+
+TEST(DaemonFaults, RequestBeforeHelloEndsThatProgramOnly) {
+  auto daemon = Start();
+  Bystander bystander(*daemon);
+  const int fd = RawControl(*daemon);
+  control::Request request;
+  request.kind = control::Kind::kConnect;
+  request.type = 1;
+  ASSERT_EQ(send(fd, &request, sizeof(request), 0), static_cast<ssize_t>(sizeof(request)));
+  ExpectHangUp(fd);
+  close(fd);
+  bystander.ExpectAlive();
+}
+
+TEST(DaemonFaults, ConnectWithoutDescriptorOrWithAFile) {
+  auto daemon = Start();
+  Bystander bystander(*daemon);
+  for (const char* path : {"", "/dev/null"}) {
+    auto client = ControlClient::Open(daemon->socket(), "dom0");
+    ASSERT_TRUE(client.ok());
+    UniqueFd file(path[0] == '\0' ? -1 : open(path, O_RDWR));
+    control::Request request;
+    request.kind = control::Kind::kConnect;
+    request.id = 7;
+    request.type = 1;
+    ASSERT_TRUE((*client)->Send(request, file.get()).ok());
+    bystander.ExpectAlive();
+  }
+}
+
+TEST(DaemonFaults, ProgramThatReadsNoAnswersIsDisconnected) {
+  auto daemon = Start();
+  Bystander bystander(*daemon);
+  const int fd = RawControl(*daemon);
+  control::Request request;
+  request.version = control::kVersion;
+  ASSERT_GT(send(fd, &request, sizeof(request), 0), 0);
+  request.kind = control::Kind::kCommand;
+  // Each answer is 16 KiB; some hundred KiB fit into the socket, then the daemon gives this program
+  // up.
+  for (int i = 0; i < 10000; ++i) {
+    if (send(fd, &request, sizeof(request), MSG_NOSIGNAL) < 0) break;
+    ASSERT_LT(i, 9999);
+  }
+  ExpectHangUp(fd);
+  close(fd);
+  bystander.ExpectAlive();
+}
+
+TEST(DaemonFaults, ReaderThatNeverReadsStopsItsOwnWriterOnly) {
+  auto daemon = Start();
+  Bystander same_domains(*daemon, "dom0", "dom1");
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2000, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  auto writer = ConnectBlocking(*client, {kCidHost, 2000}, SocketType::kStream);
+  ASSERT_TRUE(writer.ok());
+  auto reader = AcceptBlocking(**listener, Far());
+  ASSERT_TRUE(reader.ok());
+  const size_t held = Fill(writer->fd());
+  // Two AF_UNIX sockets and one receive buffer, and no more.
+  EXPECT_GT(held, 256u * 1024);
+  EXPECT_LT(held, 4u * 1024 * 1024);
+  same_domains.ExpectAlive();
+  // And nothing is lost: all of it comes out.
+  std::vector<char> buffer(65536);
+  size_t got = 0;
+  while (got < held) {
+    const ssize_t n = read(reader->fd(), buffer.data(), buffer.size());
+    ASSERT_GT(n, 0);
+    got += n;
+  }
+  EXPECT_EQ(got, held);
+}
+
+TEST(DaemonFaults, FullBacklogRefuses) {
+  auto daemon = Start();
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2001, SocketType::kStream, {.backlog = 2});
+  ASSERT_TRUE(listener.ok());
+  std::vector<Socket> waiting;
+  for (int i = 0; i < 2; ++i) {
+    auto s = ConnectBlocking(*client, {kCidHost, 2001}, SocketType::kStream);
+    ASSERT_TRUE(s.ok()) << s.status();
+    waiting.push_back(*std::move(s));
+  }
+  auto refused = ConnectBlocking(*client, {kCidHost, 2001}, SocketType::kStream);
+  EXPECT_EQ(ErrnoOf(refused.status()), ECONNRESET);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("backlog"));
+  ASSERT_TRUE(AcceptBlocking(**listener, Far()).ok());
+}
+
+TEST(DaemonFaults, BudgetRefusesClearlyAndKeepsWhatIsThere) {
+  // 1 MiB: two connections of two 256 KiB ends.
+  auto daemon = Start({"--domains", "2", "--buffer-budget", "1"});
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2002, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  std::vector<Socket> kept;
+  for (int i = 0; i < 2; ++i) {
+    auto s = ConnectBlocking(*client, {kCidHost, 2002}, SocketType::kStream);
+    ASSERT_TRUE(s.ok()) << s.status();
+    kept.push_back(*std::move(s));
+  }
+  auto refused = ConnectBlocking(*client, {kCidHost, 2002}, SocketType::kStream);
+  EXPECT_EQ(ErrnoOf(refused.status()), ENOBUFS);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--buffer-budget"));
+  auto far = AcceptBlocking(**listener, Far());
+  ASSERT_TRUE(far.ok());
+  ASSERT_EQ(write(kept[0].fd(), "x", 1), 1);
+  char byte;
+  ASSERT_EQ(read(far->fd(), &byte, 1), 1);
+}
+
+TEST(DaemonFaults, KilledDomainIsAnErrorOnBothSides) {
+  auto daemon = Start();
+  Bystander bystander(*daemon, "dom0", "dom2");
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2003, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  auto near = ConnectBlocking(*client, {kCidHost, 2003}, SocketType::kStream);
+  ASSERT_TRUE(near.ok());
+  auto far = AcceptBlocking(**listener, Far());
+  ASSERT_TRUE(far.ok());
+  Fill(near->fd());  // killed in mid-transfer
+  auto operator_ = ControlClient::Open(daemon->socket(), "");
+  ASSERT_TRUE(operator_.ok());
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kKill, "dom1").ok());
+  EXPECT_EQ(ErrnoOf(near->Finish(Far())), ENETRESET);
+  EXPECT_EQ(ErrnoOf(far->Finish(Far())), ECONNRESET);
+  // The blocked reader wakes.
+  std::vector<char> buffer(65536);
+  while (read(far->fd(), buffer.data(), buffer.size()) > 0) {
+  }
+  bystander.ExpectAlive();
+  EXPECT_EQ(ErrnoOf(ConnectBlocking(*server, {3, 1}, SocketType::kStream).status()), ENODEV);
+  // And it comes back under its name.
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kCreate, "dom1").ok());
+  Bystander(*daemon, "dom0", "dom1").ExpectAlive();
+}
+
+TEST(DaemonFaults, RestartedDomainTalksAgain) {
+  auto daemon = Start();
+  Bystander bystander(*daemon, "dom0", "dom2");
+  auto operator_ = ControlClient::Open(daemon->socket(), "");
+  ASSERT_TRUE(operator_.ok());
+  for (int i = 0; i < 3; ++i) {
+    Bystander(*daemon, "dom0", "dom1").ExpectAlive();
+    ASSERT_TRUE((*operator_)->Command(control::Verb::kRestart, "dom1").ok());
+  }
+  bystander.ExpectAlive();
+}
+
+TEST(DaemonFaults, PausedDomainTimesOutAndGoesOnLater) {
+  auto daemon = Start();
+  auto operator_ = ControlClient::Open(daemon->socket(), "");
+  ASSERT_TRUE(operator_.ok());
+  Bystander bystander(*daemon, "dom0", "dom1");
+  auto dom0 = Join(*daemon, "dom0");
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kPause, "dom1").ok());
+  auto late =
+      ConnectBlocking(*dom0, {3, 1234}, SocketType::kStream, {.timeout = absl::Milliseconds(50)});
+  EXPECT_EQ(ErrnoOf(late.status()), ETIMEDOUT);
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kResume, "dom1").ok());
+  bystander.ExpectAlive();
+}
+
+TEST(DaemonFaults, KilledDaemonIsAnErrorInMidTransfer) {
+  auto daemon = Start();
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2004, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  auto near = ConnectBlocking(*client, {kCidHost, 2004}, SocketType::kStream);
+  ASSERT_TRUE(near.ok());
+  auto far = AcceptBlocking(**listener, Far());
+  ASSERT_TRUE(far.ok());
+  Fill(near->fd());
+  daemon->Kill(SIGKILL);
+  EXPECT_EQ(ErrnoOf(near->Finish(Far())), ENETRESET);
+  EXPECT_EQ(ErrnoOf(far->Finish(Far())), ENETRESET);
+  pollfd p = {(*listener)->fd(), POLLIN, 0};
+  ASSERT_EQ(poll(&p, 1, 10000), 1);
+  EXPECT_EQ(ErrnoOf((*listener)->Accept().status()), ENETRESET);
+  EXPECT_EQ(ErrnoOf(client->Listen(1, SocketType::kStream, {}).status()), ENETRESET);
+}
+
+TEST(DaemonFaults, KilledProgramIsAResetIfItLeftDataUnread) {
+  auto daemon = Start();
+  auto server = Join(*daemon, "dom0");
+  auto listener = server->Listen(2005, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto client = OpenSim(daemon->Uri("dom1"));
+    auto near = ConnectBlocking(**client, {kCidHost, 2005}, SocketType::kStream);
+    char byte;
+    if (!near.ok() || write(ready[1], "r", 1) != 1 || read(near->fd(), &byte, 1) != 1) _exit(1);
+    pause();  // never reads on
+    _exit(0);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  auto far = AcceptBlocking(**listener, Far());
+  ASSERT_TRUE(far.ok());
+  Fill(far->fd());
+  kill(child, SIGKILL);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(ErrnoOf(far->Finish(Far())), ECONNRESET);
+  close(ready[0]);
+  close(ready[1]);
+}
+
+TEST(DaemonFaults, ClientThatVanishesWhileConnecting) {
+  auto daemon = Start();
+  Bystander bystander(*daemon);
+  auto operator_ = ControlClient::Open(daemon->socket(), "");
+  ASSERT_TRUE(operator_.ok());
+  auto dom0 = Join(*daemon, "dom0");
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kPause, "dom1").ok());
+  for (int i = 0; i < 100; ++i) {
+    auto connecting = dom0->Connect({3, 1234}, SocketType::kStream, {.timeout = absl::Seconds(60)});
+    ASSERT_TRUE(connecting.ok());
+  }
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kResume, "dom1").ok());
+  bystander.ExpectAlive();
+}
+
+TEST(DaemonFaults, PortTaken) {
+  auto daemon = Start();
+  auto dom0 = Join(*daemon, "dom0");
+  auto other = Join(*daemon, "dom0");
+  auto listener = dom0->Listen(2006, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  EXPECT_EQ(ErrnoOf(other->Listen(2006, SocketType::kStream, {}).status()), EADDRINUSE);
+  listener->reset();
+  auto again = other->Listen(2006, SocketType::kStream, {});
+  EXPECT_TRUE(again.ok()) << again.status();
+}
+
+}  // namespace
+}  // namespace argosy::sim

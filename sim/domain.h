@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// File: sim/domain.h
+//
+// One domain of the simulated machine: memory, an Argo driver, and the packet endpoint of its CID.
+#ifndef ARGOSY_SIM_DOMAIN_H_
+#define ARGOSY_SIM_DOMAIN_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "sim/domain_link.h"
+#include "sim/guest_memory.h"
+#include "sim/hypervisor.h"
+#include "transport/packet/endpoint.h"
+
+namespace argosy::sim {
+
+class Domain {
+ public:
+  struct Options {
+    uint16_t domid = 0;
+    std::string name;
+    uint32_t cid_offset = 2;
+    uint32_t ring_size = 256 * 1024;
+    uint32_t buf_alloc = packet::kDefaultBufAlloc;
+    uint64_t seed = 1;
+  };
+
+  // Where a program's data is read to, so that it goes to Xen without a copy.  Holds one largest
+  // message.
+  static constexpr size_t kStagingSize = packet::kDefaultBufAlloc;
+
+  // Makes the domain in `hypervisor`, which outlives it.
+  static absl::StatusOr<std::unique_ptr<Domain>> Create(Hypervisor& hypervisor,
+                                                        const Options& options,
+                                                        packet::Endpoint::Budget* budget);
+  // The domain is killed: Xen forgets its rings, its peers find out.  No user of its endpoint is
+  // called.
+  ~Domain();
+
+  uint16_t domid() const { return options_.domid; }
+  uint32_t cid() const { return options_.domid + options_.cid_offset; }
+  const Options& options() const { return options_; }
+  packet::Endpoint& endpoint() { return *endpoint_; }
+  DomainLink& link() { return *link_; }
+  uint8_t* staging() { return staging_; }
+
+  // A paused domain's interrupts stay pending.
+  void set_paused(bool paused) { paused_ = paused; }
+  bool paused() const { return paused_; }
+  bool interrupt_pending() const { return virq_pending_ && !paused_; }
+  // Handles one interrupt.
+  void HandleInterrupt();
+
+ private:
+  Domain(Hypervisor& hypervisor, const Options& options)
+      : hypervisor_(hypervisor), options_(options) {}
+
+  Hypervisor& hypervisor_;
+  const Options options_;
+  bool virq_pending_ = false;
+  bool paused_ = false;
+  std::unique_ptr<GuestMemory> memory_;
+  uint8_t* staging_ = nullptr;
+  std::unique_ptr<DomainLink> link_;
+  std::unique_ptr<packet::Endpoint> endpoint_;
+};
+
+}  // namespace argosy::sim
+
+#endif  // ARGOSY_SIM_DOMAIN_H_
