@@ -15,6 +15,7 @@ def fuzz_target(name, srcs, deps, corpus):
     """
     cc_binary(
         name = name,
+        testonly = True,
         srcs = srcs,
         linkopts = ["-fsanitize=fuzzer"],
         tags = [

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+// The life of a session: greetings, losses, restarts.  link_flow_test.cc has the packets.
+#include "backends/argo/core/link.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "backends/argo/core/fake_xen.h"
+#include "backends/argo/core/link_test_util.h"
+#include "gtest/gtest.h"
+
+namespace argosy::argo {
+namespace {
+
+TEST(Greeting, WorksFromEitherSide) {
+  for (const bool first : {false, true}) {
+    FakeXen xen;
+    FakeDomain& a = xen.Add(first ? 1 : 2);
+    FakeDomain& b = xen.Add(first ? 2 : 1);
+    ASSERT_EQ(a.AddPeer(b.domid), 0);
+    EXPECT_EQ(a.State(b.domid), ARGO_PEER_GREETING);
+    EXPECT_EQ(xen.Run(), 0) << "nobody to greet yet";
+    ASSERT_EQ(b.AddPeer(a.domid), 0);
+    xen.Run();
+    EXPECT_TRUE(AreReady(a, b));
+    EXPECT_EQ(a.events, Events({"ready " + std::to_string(b.domid)}));
+    EXPECT_EQ(b.events, Events({"ready " + std::to_string(a.domid)}));
+    EXPECT_EQ(xen.greetings, 3);
+    EXPECT_EQ(a.Peer(b.domid).heard, b.Peer(a.domid).incarnation);
+    EXPECT_EQ(b.Peer(a.domid).heard, a.Peer(b.domid).incarnation);
+  }
+}
+
+TEST(Greeting, MayCross) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  a.AddPeer(2);
+  b.AddPeer(1);  // lies in a's ring
+  xen.now_ms += 1000;
+  a.Timer();  // a greets too, without having read
+  b.interrupt_pending = true;
+  xen.Run();
+  EXPECT_TRUE(AreReady(a, b));
+  EXPECT_EQ(a.events, Events({"ready 2"}));
+  EXPECT_EQ(b.events, Events({"ready 1"}));
+  EXPECT_LE(xen.greetings, 4);
+  const int greetings = xen.greetings;
+  xen.Advance(10000);
+  EXPECT_EQ(xen.greetings, greetings) << "a session needs no more of them";
+}
+
+TEST(Greeting, AgreesOnFeaturesAndPayload) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  a.link.features = 0b0110;
+  b.link.features = 0b1100;
+  Connect(xen, a, b);
+  EXPECT_EQ(a.Peer(2).features, 0b0100u);
+  EXPECT_EQ(b.Peer(1).features, 0b0100u);
+  EXPECT_EQ(a.Peer(2).max_payload, ARGO_LINK_MAX_PAYLOAD);
+}
+
+TEST(Greeting, WaitsForAPartnerThatDoesNotExist) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  ASSERT_EQ(a.AddPeer(2), 0);
+  EXPECT_EQ(a.State(2), ARGO_PEER_UNKNOWN);
+  xen.Advance(5000);
+  EXPECT_EQ(a.State(2), ARGO_PEER_UNKNOWN);
+  FakeDomain& b = xen.Add(2);
+  b.AddPeer(1);
+  xen.Advance(2000);
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Greeting, KeepsItsRingWhileThePartnerIsNotThere) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  a.AddPeer(2);
+  xen.Advance(60000);
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+  EXPECT_EQ(a.incarnations, 1u);
+  EXPECT_EQ(xen.greetings, 0);
+}
+
+TEST(Greeting, WaitsForRoomAndIsWoken) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  b.AddPeer(1);
+  while (xen.Inject(2, 1, {ARGO_LINK_PORT, 1, 0}, 99, Bytes(40)) == 0) {
+  }
+  b.interrupt_pending = false;
+  a.AddPeer(2);
+  EXPECT_TRUE(a.Peer(2).greet_again);
+  EXPECT_EQ(a.Peer(2).count.full, 1u);
+  b.interrupt_pending = true;
+  xen.Run();
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Greeting, RetriesAfterBusyWithoutAWakeUp) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  b.AddPeer(1);
+  while (xen.Inject(2, 1, {ARGO_LINK_PORT, 1, 0}, 99, Bytes(40)) == 0) {
+  }
+  xen.busy.insert(2);
+  a.AddPeer(2);
+  xen.Run();
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+  EXPECT_EQ(argo_link_due_ms(&a.link), xen.now_ms + ARGO_LINK_RETRY_MS);
+  xen.busy.clear();
+  xen.Advance(ARGO_LINK_RETRY_MS);
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Greeting, GetsOneAnswerEachAndJunkGetsNone) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  xen.AddRing(2, 1, 65536);  // a partner without a link: it greets by hand
+  a.AddPeer(2);
+  ASSERT_EQ(xen.greetings, 1);
+  const argo_addr from = {ARGO_LINK_PORT, 2, 0};
+
+  argo_link_greeting greeting = Greeting(4711, 0);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_EQ(xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, AsBytes(greeting)), 0);
+  }
+  xen.Run();
+  EXPECT_EQ(xen.greetings, 1 + 20);
+
+  // It has heard us: nothing to answer.
+  greeting.heard = a.Peer(2).incarnation;
+  for (int i = 0; i < 20; ++i) xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, AsBytes(greeting));
+  xen.Run();
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(xen.greetings, 1 + 20);
+
+  std::vector<uint8_t> junk = AsBytes(greeting);
+  junk.push_back(0);
+  xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, junk);
+  junk.resize(39);
+  xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, junk);
+  xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, {});
+  xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, AsBytes(Greeting(0, 0)));
+  xen.Run();
+  EXPECT_EQ(xen.greetings, 1 + 20);
+  EXPECT_EQ(a.Peer(2).count.drop_length, 3u);
+  EXPECT_EQ(a.Peer(2).count.drop_version, 1u);
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(a.events, Events({"ready 2"}));
+}
+
+TEST(Greeting, NeedsACommonVersion) {
+  struct Case {
+    uint16_t min, max;
+    bool common;
+  };
+  for (const Case& c : std::vector<Case>{
+           {1, 1, true}, {0, 1, true}, {1, 9, true}, {2, 9, false}, {0, 0, false}, {2, 1, false}}) {
+    FakeXen xen;
+    FakeDomain& a = xen.Add(1);
+    xen.Add(2);
+    xen.AddRing(2, 1, 65536);
+    a.AddPeer(2);
+    argo_link_greeting greeting = Greeting(4711, a.Peer(2).incarnation);
+    greeting.version_min = c.min;
+    greeting.version_max = c.max;
+    xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING, AsBytes(greeting));
+    xen.Run();
+    EXPECT_EQ(a.State(2), c.common ? ARGO_PEER_READY : ARGO_PEER_GREETING) << c.min << c.max;
+    EXPECT_EQ(a.Peer(2).count.drop_version, c.common ? 0u : 1u);
+    EXPECT_EQ(xen.greetings, c.common ? 2 : 1);
+  }
+}
+
+TEST(Greeting, WorksWithOneself) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  a.AddPeer(1);
+  xen.Advance(1000);
+  ASSERT_EQ(a.State(1), ARGO_PEER_READY);
+  EXPECT_EQ(a.Send(1, 17), 0);
+  xen.Run();
+  EXPECT_EQ(a.events, Events({"ready 1", "packet 1 17"}));
+}
+
+// A wildcard ring on the same port must never be waited for, and is no session.
+TEST(Wildcard, TakesAGreetingOnlyWhileEmpty) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  FakeXen::Ring* wildcard = xen.AddRing(2, ARGO_DOMID_ANY, 4096);
+  a.AddPeer(2);
+  EXPECT_EQ(xen.greetings, 1);
+  xen.Advance(10000);
+  EXPECT_EQ(xen.greetings, 1) << "the first one still lies there";
+  while (xen.Inject(2, ARGO_DOMID_ANY, {1, 7, 0}, 1, Bytes(16)) == 0) {
+  }
+  xen.Advance(10000);
+  EXPECT_TRUE(wildcard->pending.empty());
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+}
+
+TEST(Wildcard, DoesNotCountAsThePartnersRing) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  xen.Unregister(2, 1);
+  xen.AddRing(2, ARGO_DOMID_ANY, 4096);
+  xen.Advance(1000);
+  EXPECT_EQ(a.Peer(2).count.lost, 1u);
+}
+
+// ---- the end ----
+
+TEST(Loss, IsSeenBySending) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  xen.Kill(2);
+  EXPECT_EQ(a.Send(2, 1), -ARGO_ECONNRESET);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.State(2), ARGO_PEER_UNKNOWN);
+  EXPECT_EQ(a.Send(2, 2), -ARGO_ENODEV);
+  EXPECT_EQ(a.packets[0]->done, 0) << "a cookie that was not kept";
+  xen.Advance(5000);
+  EXPECT_EQ(a.State(2), ARGO_PEER_UNKNOWN);
+  EXPECT_EQ(a.Peer(2).count.lost, 1u);
+}
+
+TEST(Loss, IsSeenByAProbeWhileIdle) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  xen.Advance(10500);
+  EXPECT_EQ(a.events, Events({"ready 2"}));
+  EXPECT_EQ(a.Peer(2).count.probes, 10u);
+  xen.Kill(2);
+  xen.Advance(1000);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+}
+
+TEST(Loss, IsSeenByAProbeWhenOnlyThePartnersRingIsGone) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  argo_link_fini(&b.link);
+  xen.Advance(1200);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+}
+
+TEST(Loss, GivesTheQueueBack) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  Fill(a, 2);
+  ASSERT_EQ(a.Send(2, 1), 1);
+  ASSERT_EQ(a.Send(2, 2), 1);
+  const size_t waiting = a.packets.size() - 3;  // Fill() left one in the queue as well
+  xen.Kill(2);                                  // nobody is woken
+  EXPECT_EQ(a.Interrupt(), 0);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  for (size_t i = 0; i < a.packets.size(); ++i) {
+    EXPECT_EQ(a.packets[i]->done, i < waiting ? 0 : 1) << i;
+    EXPECT_EQ(a.packets[i]->status, i < waiting ? 0 : -ARGO_ECONNRESET) << i;
+  }
+  EXPECT_EQ(a.Peer(2).queue_count, 0u);
+}
+
+TEST(Loss, IsToldFromOutside) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  EXPECT_EQ(argo_link_peer_gone(&a.link, 7, xen.now_ms), -ARGO_ENODEV);
+  EXPECT_EQ(argo_link_peer_gone(&a.link, 2, xen.now_ms), 0);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(argo_link_peer_gone(&a.link, 2, xen.now_ms), 0);
+  EXPECT_EQ(a.Peer(2).count.lost, 1u);
+  // It was a mistake: both find together again.
+  xen.Advance(3000);
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Restart, WithinOneProbeIntervalLosesTheOldSession) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  Connect(xen, a, xen.Add(2));
+  const uint64_t first = a.Peer(2).incarnation;
+  xen.Kill(2);  // a's ring for it is silently gone
+  FakeDomain& b = xen.Add(2);
+  b.AddPeer(1);
+  xen.Advance(200);
+  EXPECT_EQ(b.State(1), ARGO_PEER_GREETING);
+  xen.Advance(2000);
+  EXPECT_TRUE(AreReady(a, b));
+  EXPECT_NE(a.Peer(2).incarnation, first);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2", "ready 2"}));
+  EXPECT_EQ(b.events, Events({"ready 1"}));
+}
+
+TEST(Restart, OfADriverShowsByItsIncarnation) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  Fill(a, 2);
+  // The module is loaded again; a's ring for it lives on.
+  argo_link_fini(&b.link);
+  argo_link_init(&b.link, &b.ops, &b, 2, b.peers.data(), b.peers.size());
+  b.AddPeer(1);
+  xen.Run();
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
+  EXPECT_EQ(a.Peer(2).count.drop_not_ready, 0u);
+  xen.Advance(ARGO_LINK_RETRY_MS);
+  EXPECT_TRUE(AreReady(a, b));
+  EXPECT_EQ(b.events, Events({"ready 1", "ready 1"}));
+}
+
+TEST(Restart, AgainAndAgainCostsTenRingsASecond) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  xen.AddRing(2, 1, 1 << 20);
+  a.AddPeer(2);
+  uint64_t partner = 1;
+  for (int ms = 0; ms < 1000; ++ms) {
+    // As fast as it can: a full handshake, then another incarnation.
+    for (int i = 0; i < 3; ++i) {
+      const uint64_t heard = a.State(2) == ARGO_PEER_UNKNOWN ? 0 : a.Peer(2).incarnation;
+      xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING,
+                 AsBytes(Greeting(++partner, heard)));
+      xen.Run();
+    }
+    xen.Advance(1);
+  }
+  EXPECT_GE(a.incarnations, 9u);
+  EXPECT_LE(a.incarnations, 11u);
+}
+
+TEST(Restart, OfBothAtOnceSettles) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  for (int round = 0; round < 5; ++round) {
+    argo_link_peer_gone(&a.link, 2, xen.now_ms);
+    if (round % 2) xen.Advance(round);
+    argo_link_peer_gone(&b.link, 1, xen.now_ms);
+    xen.Advance(2500);
+    ASSERT_TRUE(AreReady(a, b)) << round;
+    EXPECT_EQ(a.Peer(2).count.lost, round + 1u);
+    EXPECT_EQ(b.Peer(1).count.lost, round + 1u);
+  }
+}
+
+TEST(Corruption, EndsTheSessionAndStartsAnother) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  xen.FindRing(1, 2)->header()->tx_ptr = 3;
+  a.interrupt_pending = true;
+  xen.Run();
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.Peer(2).count.drop_corrupt, 1u);
+  xen.Advance(2000);
+  EXPECT_TRUE(AreReady(a, b));
+  EXPECT_EQ(b.events, Events({"ready 1", "lost 1", "ready 1"}));
+}
+
+// ---- partners ----
+
+TEST(Partners, AreAddedAndRemoved) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1, 2);
+  FakeDomain& b = xen.Add(2);
+  EXPECT_EQ(argo_link_due_ms(&a.link), UINT64_MAX);
+  EXPECT_EQ(a.AddPeer(ARGO_DOMID_SELF), -ARGO_EINVAL);
+  EXPECT_EQ(a.AddPeer(ARGO_DOMID_ANY), -ARGO_EINVAL);
+  EXPECT_EQ(a.AddPeer(2), 0);
+  EXPECT_EQ(a.AddPeer(2), -ARGO_EEXIST);
+  EXPECT_EQ(a.AddPeer(3), 0);
+  EXPECT_EQ(a.AddPeer(4), -ARGO_ENOSPC);
+  EXPECT_EQ(argo_link_remove_peer(&a.link, 3), 0);
+  EXPECT_EQ(argo_link_remove_peer(&a.link, 3), -ARGO_ENODEV);
+  EXPECT_EQ(argo_link_peer(&a.link, 3), nullptr);
+  b.AddPeer(1);
+  xen.Run();
+  ASSERT_TRUE(AreReady(a, b));
+  Fill(a, 2);
+  EXPECT_EQ(argo_link_remove_peer(&a.link, 2), 0);
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
+  EXPECT_EQ(xen.FindRing(1, 2), nullptr);
+  EXPECT_EQ(a.Send(2, 1), -ARGO_ENODEV);
+  EXPECT_EQ(a.AddPeer(2), 0);
+  EXPECT_EQ(a.Peer(2).count.lost, 0u);
+  xen.Advance(2000);
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Partners, AreLetGoSilentlyByFini) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  Fill(a, 2);
+  argo_link_fini(&a.link);
+  EXPECT_EQ(a.events, Events({"ready 2"}));
+  EXPECT_EQ(a.packets.back()->done, 1);
+  EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
+  EXPECT_EQ(xen.FindRing(1, 2), nullptr);
+  EXPECT_EQ(argo_link_peer(&a.link, 2), nullptr);
+}
+
+}  // namespace
+}  // namespace argosy::argo
