@@ -35,7 +35,7 @@ argo_link_ops MakeOps() {
     return argo_ring_reader_init(reader, ring->words.data(), ring->len);
   };
   ops.ring_close = [](void* ctx, uint16_t partner, argo_ring_reader* reader) {
-    Self(ctx)->xen->Unregister(Self(ctx)->domid, partner);
+    Self(ctx)->xen->Free(Self(ctx)->domid, partner);
     // Whoever reads it after this gets a null pointer.
     reader->header = nullptr;
     reader->data = nullptr;
@@ -131,15 +131,8 @@ void FakeXen::Kill(uint16_t domid) {
   domain->second->alive = false;
   dead_.push_back(std::move(domain->second));
   domains_.erase(domain);
-  for (auto ring = rings_.begin(); ring != rings_.end();) {
-    const bool dies = ring->first.first == domid || ring->first.second == domid;
-    // The memory stays the owner's; a reader may still look at it.
-    if (dies) ring->second->writer.len = 0;
-    if (ring->first.first == domid) {
-      ring = rings_.erase(ring);
-    } else {
-      ++ring;
-    }
+  for (auto& [key, ring] : rings_) {
+    if (key.first == domid || key.second == domid) ring->writer.len = 0;
   }
 }
 
@@ -219,6 +212,7 @@ int FakeXen::Inject(uint16_t owner, uint16_t partner, argo_addr src, uint32_t ty
 int FakeXen::Sendv(uint16_t src, uint16_t dst, uint32_t type, const argo_iov* iov, uint32_t niov) {
   const uint32_t len = Total(iov, niov);
   if (fail_send != 0 && type == ARGO_LINK_TYPE_PACKET) return fail_send;
+  if (fail_greeting != 0 && type == ARGO_LINK_TYPE_GREETING) return fail_greeting;
   if (!Find(dst)) return -ARGO_ESRCH;
   bool shared;
   Ring* ring = Match(dst, src, &shared);
@@ -281,8 +275,10 @@ int FakeXen::Notify(uint16_t caller, argo_ring_data_ent* entries, uint32_t n) {
   return 0;
 }
 
-int FakeXen::Unregister(uint16_t owner, uint16_t partner) {
-  return rings_.erase({owner, partner}) != 0 ? 0 : -2;
+void FakeXen::Unregister(uint16_t owner, uint16_t partner) {
+  if (Ring* ring = FindRing(owner, partner)) ring->writer.len = 0;
 }
+
+void FakeXen::Free(uint16_t owner, uint16_t partner) { rings_.erase({owner, partner}); }
 
 }  // namespace argosy::argo

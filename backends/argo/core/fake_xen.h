@@ -93,11 +93,15 @@ class FakeXen {
 
   int Sendv(uint16_t src, uint16_t dst, uint32_t type, const argo_iov* iov, uint32_t niov);
   int Notify(uint16_t caller, argo_ring_data_ent* entries, uint32_t n);
-  int Unregister(uint16_t owner, uint16_t partner);
+  // Xen forgets the ring; a reader may still look at the memory.
+  void Unregister(uint16_t owner, uint16_t partner);
+  // Its memory goes, too.
+  void Free(uint16_t owner, uint16_t partner);
 
   uint64_t now_ms = 1000;
   std::set<uint16_t> busy;         // domains whose rings have 32 waiting already: EBUSY
   int fail_send = 0;               // sendv of a packet answers this instead
+  int fail_greeting = 0;           // the same for a greeting
   int fail_notify = 0;             // notify answers this instead
   int wakes = 0;                   // notifies with 0 entries
   std::vector<uint32_t> notified;  // entries of each other notify

@@ -230,7 +230,6 @@ static int transmit(struct argo_link* link, struct argo_peer* peer, const struct
     peer->count.tx_bytes += (uint32_t)ret;
   } else if (ret == -ARGO_EAGAIN) {
     peer->count.full++;
-    peer->retry_at_ms = 0;
   } else if (is_full(ret)) {
     peer->count.busy++;
     peer->retry_at_ms = now_ms + ARGO_LINK_RETRY_MS;

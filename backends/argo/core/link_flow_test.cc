@@ -98,6 +98,23 @@ TEST_F(Flow, AsksAgainAfterEbusy) {
   EXPECT_EQ(argo_link_due_ms(&a.link), a.Peer(2).probe_at_ms);
 }
 
+TEST_F(Flow, ForgetsTheRetryWhenSomethingElseWokeIt) {
+  xen.busy.insert(2);
+  Fill(a, 2);
+  xen.Run();
+  a.Interrupt();
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(argo_link_due_ms(&a.link), a.Peer(2).probe_at_ms);
+}
+
+TEST_F(Flow, AsksForTheRoomItNeeds) {
+  Fill(a, 2, 1000);
+  b.interrupt_pending = false;
+  for (int i = 0; i < 5; ++i) a.Interrupt();
+  EXPECT_EQ(a.Peer(2).count.full, 1u) << "no second try while there is no room";
+  EXPECT_EQ(xen.FindRing(2, 1)->pending[1], 1000u);
+}
+
 TEST_F(Flow, KeepsAskingWhileTheNotifySaysEbusy) {
   xen.busy.insert(2);
   Fill(a, 2);
@@ -164,6 +181,15 @@ TEST_F(Flow, DropsAQueuedPacketThatCanNeverFit) {
   EXPECT_EQ(giant->done, 1);
   EXPECT_EQ(giant->status, -ARGO_ECONNRESET);
   EXPECT_EQ(a.packets.back()->status, 0);
+}
+
+TEST_F(Flow, DropsTheFirstInTheQueueThatCanNeverFit) {
+  xen.fail_send = -ARGO_ENOMEM;
+  ASSERT_EQ(a.Send(2, 1, 60000), 1);
+  xen.fail_send = 0;
+  xen.Advance(ARGO_LINK_RETRY_MS);
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
 }
 
 TEST_F(Flow, PassesOtherErrorsOn) {

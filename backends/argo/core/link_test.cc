@@ -135,6 +135,7 @@ TEST(Greeting, GetsOneAnswerEachAndJunkGetsNone) {
   }
   xen.Run();
   EXPECT_EQ(xen.greetings, 1 + 20);
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING) << "it has not heard us";
 
   // It has heard us: nothing to answer.
   greeting.heard = a.Peer(2).incarnation;
@@ -142,6 +143,12 @@ TEST(Greeting, GetsOneAnswerEachAndJunkGetsNone) {
   xen.Run();
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
   EXPECT_EQ(xen.greetings, 1 + 20);
+
+  // Within a session, too, one who has not heard us is told.
+  xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, AsBytes(Greeting(4711, 0)));
+  xen.Run();
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(xen.greetings, 1 + 20 + 1);
 
   std::vector<uint8_t> junk = AsBytes(greeting);
   junk.push_back(0);
@@ -151,11 +158,30 @@ TEST(Greeting, GetsOneAnswerEachAndJunkGetsNone) {
   xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, {});
   xen.Inject(1, 2, from, ARGO_LINK_TYPE_GREETING, AsBytes(Greeting(0, 0)));
   xen.Run();
-  EXPECT_EQ(xen.greetings, 1 + 20);
+  EXPECT_EQ(xen.greetings, 1 + 20 + 1);
   EXPECT_EQ(a.Peer(2).count.drop_length, 3u);
   EXPECT_EQ(a.Peer(2).count.drop_version, 1u);
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
   EXPECT_EQ(a.events, Events({"ready 2"}));
+}
+
+// Packets must not overtake the greeting that makes the partner ready.
+TEST(Greeting, IsNotDoneBeforeThePartnerWasTold) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  xen.AddRing(2, 1, 4096);
+  a.AddPeer(2);
+  while (xen.Inject(2, 1, {1, 1, 0}, 1, Bytes(16)) == 0) {
+  }
+  const auto greeting = AsBytes(Greeting(4711, a.Peer(2).incarnation));
+  xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING, greeting);
+  xen.Run();
+  EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+  EXPECT_TRUE(a.Peer(2).greet_again);
+  xen.AddRing(2, 1, 4096);
+  a.Interrupt();
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
 }
 
 TEST(Greeting, NeedsACommonVersion) {
@@ -207,6 +233,20 @@ TEST(Wildcard, TakesAGreetingOnlyWhileEmpty) {
   xen.Advance(10000);
   EXPECT_TRUE(wildcard->pending.empty());
   EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
+}
+
+TEST(Wildcard, IsNotWaitedForWhenSomebodyWasFaster) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  xen.AddRing(2, ARGO_DOMID_ANY, 4096);
+  for (const int error : {-ARGO_EAGAIN, -ARGO_EBUSY}) {
+    xen.fail_greeting = error;
+    a.AddPeer(2);
+    EXPECT_FALSE(a.Peer(2).greet_again);
+    EXPECT_EQ(argo_link_due_ms(&a.link), xen.now_ms + ARGO_LINK_PROBE_MS);
+    argo_link_remove_peer(&a.link, 2);
+  }
 }
 
 TEST(Wildcard, DoesNotCountAsThePartnersRing) {
