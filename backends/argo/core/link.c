@@ -117,9 +117,10 @@ static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* The largest payload that fits into our own ring: one slot stays free, the headers take theirs. */
 static uint32_t own_max_payload(const struct argo_peer* peer) {
-  const uint32_t room = peer->ring.len - ARGO_SLOT_SIZE - ARGO_MESSAGE_HEADER_SIZE;
+  const uint32_t overhead = ARGO_SLOT_SIZE + ARGO_MESSAGE_HEADER_SIZE + ARGO_LINK_PACKET_HEADER;
 
-  return smaller(room - ARGO_LINK_PACKET_HEADER, ARGO_LINK_MAX_PAYLOAD);
+  if (peer->ring.len < overhead) return 0;
+  return smaller(peer->ring.len - overhead, ARGO_LINK_MAX_PAYLOAD);
 }
 
 /* Sends our greeting if the partner's ring takes it.  Where it does not the timer tries again: a
@@ -202,8 +203,7 @@ static void hear_greeting(struct argo_link* link, struct argo_peer* peer,
   peer->heard = greeting.incarnation;
   peer->met = greeting.heard == peer->incarnation;
   peer->features = link->features & greeting.features;
-  peer->max_payload =
-      greeting.max_payload < ARGO_LINK_MAX_PAYLOAD ? greeting.max_payload : ARGO_LINK_MAX_PAYLOAD;
+  peer->max_payload = smaller(greeting.max_payload, ARGO_LINK_MAX_PAYLOAD);
   if (news || !peer->met) {
     greet(link, peer, now_ms);
   } else {

@@ -72,7 +72,7 @@ struct argo_link_greeting {
       version_min; /* lowest and highest version spoken; the session uses the highest common one */
   uint16_t version_max;
   uint32_t features;    /* bit set; a session has the common ones */
-  uint32_t max_payload; /* largest packet payload that the sender accepts */
+  uint32_t max_payload; /* largest packet payload that fits into the sender's ring */
   uint32_t reserved;    /* 0, ignored */
   uint64_t incarnation; /* random, never 0, new for each session of the sender with this peer */
   uint64_t heard;       /* the receiver's incarnation as the sender knows it, or 0 */
@@ -132,7 +132,7 @@ struct argo_peer {
   uint8_t doomed;       /* lost in a callback: ends when that returns */
   uint8_t more;         /* the last pass stopped at its budget */
   uint32_t features;    /* common to both; valid while READY or BLOCKED */
-  uint32_t max_payload; /* smaller of both sides */
+  uint32_t max_payload; /* what the partner accepts, at most ARGO_LINK_MAX_PAYLOAD */
   uint64_t incarnation; /* ours for this session, 0 without a ring */
   uint64_t heard;       /* the partner's, 0 until heard */
   uint64_t told;        /* `heard` as our last greeting said it */

@@ -60,7 +60,26 @@ TEST(Greeting, AgreesOnFeaturesAndPayload) {
   Connect(xen, a, b);
   EXPECT_EQ(a.Peer(2).features, 0b0100u);
   EXPECT_EQ(b.Peer(1).features, 0b0100u);
-  EXPECT_EQ(a.Peer(2).max_payload, ARGO_LINK_MAX_PAYLOAD);
+}
+
+// What fits into the partner's ring at all, and never more than 64 KiB.
+TEST(Greeting, TellsTheLargestPayload) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  FakeDomain& c = xen.Add(3);
+  FakeDomain& d = xen.Add(4);
+  b.ring_len = 4096;
+  c.ring_len = 262144;
+  d.ring_len = 80;
+  Connect(xen, a, b);
+  Connect(xen, a, c);
+  Connect(xen, a, d);
+  EXPECT_EQ(a.Peer(2).max_payload, 4096u - 32 - ARGO_LINK_PACKET_HEADER);
+  EXPECT_EQ(a.Peer(3).max_payload, ARGO_LINK_MAX_PAYLOAD);
+  EXPECT_EQ(a.Peer(4).max_payload, 4u);
+  EXPECT_EQ(a.Send(2, 1, a.Peer(2).max_payload + ARGO_LINK_PACKET_HEADER), 0);
+  EXPECT_EQ(a.Send(2, 1, a.Peer(2).max_payload + ARGO_LINK_PACKET_HEADER + 1), -ARGO_EMSGSIZE);
 }
 
 TEST(Greeting, WaitsForAPartnerThatDoesNotExist) {
