@@ -9,13 +9,13 @@ namespace argosy {
 namespace {
 
 absl::StatusOr<ContractEnds> OpenTwoEnds() {
-  static const auto* const directory = new TemporaryDirectory;
+  auto directory = std::make_shared<TemporaryDirectory>();
   const std::string uri = absl::StrCat("loopback:", directory->path());
   absl::StatusOr<std::unique_ptr<Transport>> server = OpenLoopback(uri);
   if (!server.ok()) return server.status();
   absl::StatusOr<std::unique_ptr<Transport>> client = OpenLoopback(uri);
   if (!client.ok()) return client.status();
-  return ContractEnds{*std::move(server), *std::move(client)};
+  return ContractEnds{*std::move(server), *std::move(client), std::move(directory)};
 }
 
 INSTANTIATE_TEST_SUITE_P(Loopback, ContractTest, testing::Values(ContractSetup{&OpenTwoEnds}));

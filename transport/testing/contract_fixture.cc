@@ -20,6 +20,12 @@ void ContractTest::SetUp() {
   server_cid_ = *cid;
 }
 
+void ContractTest::TearDown() {
+  ends_.client.reset();
+  ends_.server.reset();
+  ends_.world.reset();
+}
+
 std::vector<SocketType> ContractTest::Types() {
   std::vector<SocketType> types = {SocketType::kStream};
   if (server().capabilities().seqpacket && client().capabilities().seqpacket) {

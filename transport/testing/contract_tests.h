@@ -30,7 +30,8 @@ namespace argosy {
 // The two ends between which the tests talk.
 struct ContractEnds {
   std::shared_ptr<Transport> server;
-  std::shared_ptr<Transport> client;  // may be the same
+  std::shared_ptr<Transport> client;      // may be the same
+  std::shared_ptr<void> world = nullptr;  // what they need (a directory, a daemon); goes after them
 };
 
 struct ContractSetup {
@@ -48,6 +49,7 @@ struct ContractSetup {
 class ContractTest : public testing::TestWithParam<ContractSetup> {
  protected:
   void SetUp() override;
+  void TearDown() override;
 
   // Two ends of one connection.
   struct Connection {
