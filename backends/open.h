@@ -3,8 +3,9 @@
 //
 // A transport from its URI:
 //
-//   loopback:[DIR]   processes of this machine
-//   kernel:          AF_VSOCK of the running kernel
+//   loopback:[DIR]           processes of this machine
+//   kernel:                  AF_VSOCK of the running kernel
+//   sim:SOCKET?domain=NAME   a domain of a simulated machine
 #ifndef ARGOSY_BACKENDS_OPEN_H_
 #define ARGOSY_BACKENDS_OPEN_H_
 
