@@ -17,6 +17,8 @@ namespace {
 
 // Commands of -k -e that run at once; more connections wait in the backlog.
 constexpr size_t kMostCommands = 128;
+// How long news of a broken connection may lag behind its end-of-file.
+constexpr absl::Duration kReasonWait = absl::Milliseconds(500);
 
 SocketType TypeOf(const Options& options) {
   return options.seqpacket ? SocketType::kSeqpacket : SocketType::kStream;
@@ -29,9 +31,9 @@ absl::Status RunCommand(const Session& session, Socket& socket) {
   pollfd ended = {child->fd(), POLLIN, 0};
   if (absl::Status s = PollOrStop({&ended, 1}, absl::InfiniteFuture()); !s.ok()) return s;
   if (absl::Status s = child->Collect(); !s.ok()) return s;
-  // The command is the only user of the connection and has left it: a peer that is still there is
+  // The command was the only user of the connection and has left it: a peer that is still there is
   // not waited for, only a connection that broke is an error.
-  const absl::Status how = session.Finish(socket, absl::Now());
+  const absl::Status how = session.Finish(socket, absl::Now() + kReasonWait);
   return ErrnoOf(how) == ETIMEDOUT ? absl::OkStatus() : how;
 }
 
