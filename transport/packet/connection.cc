@@ -189,10 +189,10 @@ void Connection::Owe(uint8_t owed) {
 }
 
 bool Connection::Flush() {
-  // A queue of owed resets stands before everything else to this peer.
+  // What ended connections owe stands before everything else to this peer.
   while (owed_ != 0 || owed_empties_ != 0) {
     if (Stale()) return false;
-    if (!record_.owed_resets.empty() || !endpoint_.link_.CanSend(peer_.cid)) {
+    if (!record_.owed_last.empty() || !endpoint_.link_.CanSend(peer_.cid)) {
       if (!in_owing_) {
         owing_place_ = record_.owing.insert(record_.owing.end(), this);
         in_owing_ = true;
@@ -251,12 +251,11 @@ void Connection::Receive(const Header& header, const Payload& payload) {
       ReceiveShutdown(header.flags);
       break;
     case VSOCK_OP_CREDIT_UPDATE:
-      // All that was sent may be taken now, and nothing else missing.
-      CheckEnd();
       break;
     case VSOCK_OP_CREDIT_REQUEST:
       peer_asked_ = HasPieces();
-      held_ = 0;
+      // One that sends no more only wants to know whether all was taken.
+      if ((peer_shutdown_ & VSOCK_SHUTDOWN_SEND) == 0) held_ = 0;
       Owe(kOwedCredit);
       break;
     case VSOCK_OP_REQUEST:
@@ -264,6 +263,8 @@ void Connection::Receive(const Header& header, const Payload& payload) {
     default:
       return Breach(endpoint_.counters_.drop_op);
   }
+  // What the peer told may be all that an end waited for.
+  CheckEnd();
   if (!ended_) WakeSender();
 }
 
@@ -272,7 +273,10 @@ bool Connection::ReceiveCredit(const Header& header) {
   // An older value is no lie: a peer with several threads may send its packets in another order
   // than it made them.
   const bool moved = Before(peer_fwd_cnt_, header.fwd_cnt);
-  if (moved) peer_fwd_cnt_ = header.fwd_cnt;
+  if (moved) {
+    peer_fwd_cnt_ = header.fwd_cnt;
+    asked_ = false;
+  }
   peer_buf_alloc_ = header.buf_alloc;
   meter_.Heard(peer_fwd_cnt_, tx_cnt_, header.op == VSOCK_OP_CREDIT_UPDATE, moved);
   return true;
@@ -475,7 +479,7 @@ void Connection::Reset() {
   if (ended_) return;
   // Without a REQUEST, or behind the peer's RST, there is nobody to tell.
   if (state_ != State::kDraining && (owed_ & kOwedRequest) == 0 && !Stale()) {
-    endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+    endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
   }
   endpoint_.Finish(*this, End::kLocal);
 }
@@ -501,15 +505,18 @@ void Connection::CheckEnd() {
   if (state_ == State::kDraining) {
     endpoint_.Finish(*this, clean_ ? End::kClean : End::kReset);
   } else if (peer_shutdown_ == kBoth) {
-    endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+    endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
     endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
   } else if (state_ == State::kConnected && finished_ && (stopped_ || all_taken())) {
     state_ = State::kClosing;
     endpoint_.SetDeadline(*this, endpoint_.now_ + kCloseTimeout);
     TellShutdown();
-  } else if (state_ == State::kConnected && eof_told_ && told_fwd_cnt_ != ReportedFwdCnt()) {
-    // The peer may wait for nothing but to know that all was taken.
-    Owe(kOwedCredit);
+  } else if (state_ == State::kConnected && eof_told_) {
+    // The peer may wait for nothing but to know that all was taken; and this side too.
+    if (told_fwd_cnt_ != ReportedFwdCnt()) Owe(kOwedCredit);
+    if (finished_ && deadline_ == absl::InfiniteFuture()) {
+      endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry);
+    }
   }
 }
 
@@ -526,16 +533,20 @@ void Connection::OnDeadline() {
   switch (state_) {
     case State::kConnecting:
       if ((owed_ & kOwedRequest) == 0 && !Stale()) {
-        endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+        endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
       }
       endpoint_.Finish(*this, End::kTimedOut);
       break;
     case State::kClosing:
-      endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+      // Without the SHUTDOWN the RST would look like an error.
+      if (owed_ & kOwedShutdown) {
+        endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_SHUTDOWN, kBoth, 0));
+      }
+      endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
       endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
       break;
     case State::kConnected:
-      if (!wants_send_ || Stale()) break;
+      if (!(wants_send_ || (finished_ && eof_told_)) || Stale()) break;
       endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry);
       if (!OnlyEmptiesUnderWay()) Owe(kOwedCreditRequest);
       break;
@@ -547,7 +558,7 @@ void Connection::OnDeadline() {
 void Connection::Breach(uint64_t& counter) {
   ++counter;
   ++endpoint_.counters_.reset_sent;
-  endpoint_.SendReset(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+  endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
   endpoint_.Finish(*this, End::kReset);
 }
 

@@ -8,25 +8,27 @@
 // Short primer of the protocol (virtio 1.3, 5.10.6, and what Linux does):
 //
 //   Establish   client REQUEST -> server RESPONSE, or RST (nobody listens, backlog full, other
-//   type).  No answer within 2 s:
-//               ETIMEDOUT.
+//               type).  No answer within 2 s: ETIMEDOUT.
 //   Data        RW packets.  SEQPACKET marks a message's last packet with EOM (and EOR if the
-//   program said so). Credit      Every packet tells buf_alloc (the sender's receive buffer) and
-//   fwd_cnt (bytes its reader has taken so far).
-//               A side may have at most peer_buf_alloc - (tx_cnt - peer_fwd_cnt) more bytes under
-//               way.  All counters wrap at 2^32.  A receiver sends CREDIT_UPDATE when a quarter of
-//               its buffer, or kMaxPacketsInFlight / 4 packets, were taken since it last told; a
-//               sender that is stuck asks with CREDIT_REQUEST.
+//               program said so).
+//   Credit      Every packet tells buf_alloc (the sender's receive buffer) and fwd_cnt (bytes its
+//               reader has taken so far).  A side may have at most
+//               peer_buf_alloc - (tx_cnt - peer_fwd_cnt) more bytes under way.  All counters wrap
+//               at 2^32.  A receiver sends CREDIT_UPDATE when a quarter of its buffer, or a quarter
+//               of PacketLimit(), was taken since it last told, for each zero-length message, and
+//               when all is taken behind the peer's SHUTDOWN(SEND).  A sender that is stuck asks
+//               with CREDIT_REQUEST: at once if too little is under way for the peer to tell by
+//               itself, else after kCreditRetry.  It is answered at once, and again when the buffer
+//               is empty.
 //   Half-close  SHUTDOWN(SEND): no more data from me; all earlier data is still delivered before
-//   end-of-file.
-//               SHUTDOWN(RCV): I read no more; the peer's writes fail.
-//   Close       SHUTDOWN(SEND|RCV), answered by RST once the other side has delivered what it
-//   holds; after 8 s without
-//               an answer the closer sends RST itself.  So an RST behind SHUTDOWN is an
-//               acknowledgement, and an RST without one is an error: a reset is never an
-//               end-of-file.
+//               end-of-file.  SHUTDOWN(RCV): I read no more; the peer's writes fail.
+//   Close       SHUTDOWN(SEND|RCV), when both directions are done and the peer took all, or when
+//               the program left entirely.  Answered by RST once the other side has delivered what
+//               it holds; after 8 s without an answer the closer sends RST itself.  So an RST
+//               behind SHUTDOWN is an acknowledgement, and an RST without one is an error: a reset
+//               is never an end-of-file.
 //   Lost data   At the end tx_cnt == peer_fwd_cnt says that the peer took everything; if not, the
-//   end is kReset.
+//               end is kReset.
 #ifndef ARGOSY_TRANSPORT_PACKET_CONNECTION_H_
 #define ARGOSY_TRANSPORT_PACKET_CONNECTION_H_
 

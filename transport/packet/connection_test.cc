@@ -241,6 +241,36 @@ TEST_F(ConnectionTest, AnUnansweredCloseIsCleanIfAllWasTaken) {
   ExpectGone(End::kClean);
 }
 
+TEST_F(ConnectionTest, ASlowReaderAtTheEndIsWaitedFor) {
+  Connection* c = peer.Connect(user);
+  c->Send(Bytes("12345"));
+  c->FinishSending();
+  peer.In(VSOCK_OP_SHUTDOWN, kSend);
+  EXPECT_EQ(user.finished, 1);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RW", "SHUTDOWN:2"));
+  // No close before the peer has all, however long it takes; it is asked, as it may not tell.
+  peer.Advance(2 * kCloseTimeout);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_REQUEST"));
+  EXPECT_EQ(c->state(), Connection::State::kConnected);
+  peer.fwd_cnt = 5;
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:3"));
+  peer.In(VSOCK_OP_RST);
+  ExpectGone(End::kClean);
+}
+
+TEST_F(ConnectionTest, ACloseThatTimesOutOnABlockedCarrierIsNoError) {
+  Connection* c = peer.Connect(user);
+  peer.link.can_send = false;
+  c->FinishSending();
+  c->StopReading();
+  peer.Advance(kCloseTimeout);
+  ExpectGone(End::kClean);
+  peer.link.can_send = true;
+  peer.endpoint.OnCanSend(4);
+  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:3", "RST"));
+}
+
 TEST_F(ConnectionTest, SimultaneousClose) {
   Connection* c = peer.Connect(user);
   c->Send(Bytes("a"));

@@ -308,15 +308,24 @@ void Endpoint::Refuse(const Header& header) {
   reset.type = header.type;
   reset.op = VSOCK_OP_RST;
   ++counters_.reset_sent;
-  SendReset(Record(static_cast<uint32_t>(header.src_cid)), reset);
+  SendLast(Record(static_cast<uint32_t>(header.src_cid)), reset);
 }
 
-void Endpoint::SendReset(PeerRecord& record, const Header& reset) {
-  if (record.owed_resets.empty() && link_.CanSend(record.cid)) {
+void Endpoint::SendLast(PeerRecord& record, const Header& header) {
+  if (record.owed_last.empty() && link_.CanSend(record.cid)) {
     ++counters_.packets_out;
-    link_.Send(reset, {});
-  } else if (record.owed_resets.size() < kMaxOwedResets) {
-    record.owed_resets.push_back(reset);
+    link_.Send(header, {});
+    return;
+  }
+  // A peer that goes on sending to a connection that is gone is told once.
+  for (const Header& owed : record.owed_last) {
+    if (owed.src_port == header.src_port && owed.dst_port == header.dst_port &&
+        owed.type == header.type && owed.op == header.op) {
+      return;
+    }
+  }
+  if (record.owed_last.size() < kMaxOwedResets) {
+    record.owed_last.push_back(header);
   } else {
     ++counters_.lost_resets;
   }
@@ -329,14 +338,14 @@ void Endpoint::OnCanSend(uint64_t cid) {
   PeerRecord& record = found->second;
   size_t sent = 0;
   const uint32_t generation = record.generation;
-  while (sent < record.owed_resets.size() && link_.CanSend(cid)) {
-    const Header reset = record.owed_resets[sent++];
+  while (sent < record.owed_last.size() && link_.CanSend(cid)) {
+    const Header last = record.owed_last[sent++];
     ++counters_.packets_out;
-    link_.Send(reset, {});
+    link_.Send(last, {});
     if (record.generation != generation) return;  // the list went with the session
   }
-  record.owed_resets.erase(record.owed_resets.begin(), record.owed_resets.begin() + sent);
-  while (!record.owing.empty() && record.owed_resets.empty() && link_.CanSend(cid)) {
+  record.owed_last.erase(record.owed_last.begin(), record.owed_last.begin() + sent);
+  while (!record.owing.empty() && record.owed_last.empty() && link_.CanSend(cid)) {
     Connection& connection = *record.owing.front();
     record.owing.pop_front();
     connection.in_owing_ = false;
@@ -357,7 +366,7 @@ void Endpoint::OnPeerReset(uint64_t cid) {
   const auto found = cid < kCidAny ? peers_.find(static_cast<uint32_t>(cid)) : peers_.end();
   if (found == peers_.end()) return;
   ++found->second.generation;
-  found->second.owed_resets.clear();
+  found->second.owed_last.clear();
   lost_.push_back(&found->second);
   if (depth_ == 1) EndLost();
 }

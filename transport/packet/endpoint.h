@@ -68,7 +68,7 @@ struct PeerRecord {
       connections;                 // in order of creation, so the ones of ended sessions come first
   std::list<Connection*> owing;    // control packets to send when the carrier has room
   std::list<Connection*> waiting;  // programs to call when the carrier has room, in turn
-  std::vector<Header> owed_resets;
+  std::vector<Header> owed_last;   // of connections that are gone
 };
 
 class Endpoint : public LinkUser {
@@ -183,8 +183,8 @@ class Endpoint : public LinkUser {
   // The peer is through with it: its address is free again.
   void Detach(Connection& connection);
   void SetDeadline(Connection& connection, absl::Time deadline);
-  // Sends or owes an RST.
-  void SendReset(PeerRecord& record, const Header& reset);
+  // Sends or owes the last packet of a connection that ends, or that never was: an RST.
+  void SendLast(PeerRecord& record, const Header& header);
   // Answers a packet of no connection with RST, unless it is one.
   void Refuse(const Header& header);
   void ReceiveRequest(const Header& header);

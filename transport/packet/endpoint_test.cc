@@ -330,6 +330,15 @@ TEST_F(EndpointTest, OwedResetsAreBoundedAndGoFirst) {
   EXPECT_THAT(ops, Each("RST"));
 }
 
+TEST_F(EndpointTest, APeerThatGoesOnSendingIsOwedOneReset) {
+  peer.link.can_send = false;
+  for (uint32_t i = 0; i < 2 * kMaxOwedResets; ++i) peer.In(VSOCK_OP_RW, 0, "x");
+  EXPECT_EQ(counters().lost_resets, 0u);
+  peer.link.can_send = true;
+  peer.endpoint.OnCanSend(4);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+}
+
 TEST_F(EndpointTest, AConnectionThatEndsOwesOnlyItsReset) {
   Connection* c = peer.Connect(user);
   peer.link.can_send = false;

@@ -41,8 +41,9 @@ inline constexpr size_t kDatagramBuffer = 256 * 1024;
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kCloseTimeout = absl::Seconds(8);
 
-// A sender that waits for credit asks again after this time: Linux 6.1 tells nothing by itself
-// before three quarters of the buffer were read, however many packets that takes.
+// A sender that waits for credit, or for the news that all was taken, asks again after this time:
+// Linux 6.1 tells nothing by itself before three quarters of the buffer were read, however many
+// packets that takes.
 inline constexpr absl::Duration kCreditRetry = absl::Milliseconds(200);
 
 // Ports: below it a listener needs privilege; automatic ones come from [kFirstEphemeralPort, 2^32 -
