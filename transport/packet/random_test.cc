@@ -144,7 +144,7 @@ class Scenario {
 
   void Misbehave(Program& program, Connection* c) {
     const uint32_t what = Random(120);
-    if (what == 0) pair_.ResetSession();
+    if (what == 0) return pair_.ResetSession();
     if (what > 4 || c == nullptr) return;
     program.left = true;
     if (what <= 2) {
