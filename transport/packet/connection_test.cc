@@ -296,6 +296,44 @@ TEST_F(ConnectionTest, ThePeerStopsReading) {
   EXPECT_EQ(user.end, std::nullopt);
 }
 
+// ---- a user that cannot see what its program has read ----
+
+TEST_F(ConnectionTest, AHeldByteIsToldOnlyWhenConfirmed) {
+  Connection* c = peer.Connect(user);
+  c->HoldLastByte();
+  c->FinishSending();
+  peer.In(VSOCK_OP_RW, 0, "12345");
+  peer.In(VSOCK_OP_SHUTDOWN, kSend);
+  EXPECT_EQ(user.finished, 1);
+  peer.Ops();
+  // A peer that has finished asks whether all was taken: it was not.
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+  c->ConfirmTaken();
+  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:3"));
+  EXPECT_EQ(peer.last.fwd_cnt, 5u);
+}
+
+TEST_F(ConnectionTest, AHeldByteIsNeverToldOfAProgramThatLeaves) {
+  Connection* c = peer.Connect(user);
+  c->HoldLastByte();
+  peer.In(VSOCK_OP_RW, 0, "12345");
+  c->FinishSending();
+  c->StopReading();
+  EXPECT_EQ(peer.Ops().back(), "SHUTDOWN:3");
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+}
+
+TEST_F(ConnectionTest, AStuckPeerIsToldOfTheHeldByte) {
+  Connection* c = peer.Connect(user);
+  c->HoldLastByte();
+  peer.In(VSOCK_OP_RW, 0, "12345");
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+  EXPECT_EQ(peer.last.fwd_cnt, 5u);
+}
+
 // ---- reset ----
 
 TEST_F(ConnectionTest, AResetIsNoEndOfFile) {
