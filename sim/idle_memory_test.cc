@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an idle connection costs the daemon: 8,000 of them, from four programs.  A bound on memory, not on time; also run by
-// tools/bench for its figures.
+// What an idle connection costs the daemon: 8,000 of them, from four programs.  A bound on memory,
+// not on time; also run by tools/bench for its figures.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,12 +28,14 @@ constexpr double kLimitKiB = 6;
 long ReadKiB(const std::string& path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
-    if (line.compare(0, key.size() + 1, key + ":") == 0) return std::stol(line.substr(key.size() + 1));
+    if (line.compare(0, key.size() + 1, key + ":") == 0)
+      return std::stol(line.substr(key.size() + 1));
   }
   return -1;
 }
 
-// A program that connects to itself and then idles until told to go: 'k' on the pipe when it is ready, 'x' if it failed.
+// A program that connects to itself and then idles until told to go: 'k' on the pipe when it is
+// ready, 'x' if it failed.
 [[noreturn]] void RunProgram(const Daemon& daemon, uint32_t port, int ready, int go) {
   rlimit limit;
   getrlimit(RLIMIT_NOFILE, &limit);
@@ -107,8 +109,10 @@ TEST(IdleMemory, EightThousandConnections) {
   close(ready[0]);
   close(ready[1]);
   ASSERT_EQ(good, kPrograms);
-  printf("idle connection: RssAnon of the daemon %.2f KiB, kernel memory of the machine (slab) %.2f KiB\n", anon_each,
-         slab_each);
+  printf(
+      "idle connection: RssAnon of the daemon %.2f KiB, kernel memory of the machine (slab) %.2f "
+      "KiB\n",
+      anon_each, slab_each);
   EXPECT_LE(anon_each, kLimitKiB);
 }
 

@@ -228,12 +228,12 @@ absl::Status Server::Start(const std::string& path) {
   return loop_.Add(acceptor_->fd(), acceptor_.get());
 }
 
-absl::Status Server::RunOnce() {
+absl::Status Server::RunOnce(absl::Time until) {
   machine_.Advance(absl::Now());
   // A turn of each domain's interrupts between two looks at the programs: neither starves the
   // other.
   const bool more = machine_.Run();
-  return loop_.RunOnce(more ? absl::InfinitePast() : machine_.NextDeadline());
+  return loop_.RunOnce(more ? absl::InfinitePast() : std::min(until, machine_.NextDeadline()));
 }
 
 void Server::Stop(absl::string_view reason) {

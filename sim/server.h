@@ -21,6 +21,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "sim/control.h"
 #include "sim/event_loop.h"
 #include "sim/machine.h"
@@ -44,8 +45,9 @@ class Server : public SocketOwner {
   // instance serves it; a stale socket of a dead one is replaced.  ENAMETOOLONG, EACCES, ...
   absl::Status Start(const std::string& path);
 
-  // Lets the domains handle what is pending; then waits for events and handles one round.
-  absl::Status RunOnce();
+  // Lets the domains handle what is pending; then waits for events, until `until` at most, and
+  // handles one round.
+  absl::Status RunOnce(absl::Time until = absl::InfiniteFuture());
 
   // Says goodbye to every program and removes the socket.
   void Stop(absl::string_view reason);
