@@ -143,7 +143,7 @@ class Fuzz {
 
   void ProgramActs() {
     const uint32_t i = Take(1) % kConnections;
-    const uint32_t what = Take(1) % 8;
+    const uint32_t what = Take(1) % 10;
     TestUser& user = users_[i];
     if (user.connection == nullptr) return Connect(i);
     Connection& c = *user.connection;
@@ -166,6 +166,10 @@ class Fuzz {
       case 6:
         user.on_can_send = user.on_data = [](Connection& inside) { inside.Reset(); };
         return;
+      case 8:
+        return c.HoldLastByte();
+      case 9:
+        return c.ConfirmTaken();
       default:
         break;
     }

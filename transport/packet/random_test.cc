@@ -79,6 +79,7 @@ class Scenario {
       programs_[2 * i].user = clients_[i].get();
       programs_[2 * i + 1].user = listener_.users[i].get();
       pair_.b().Accepted(*listener_.users[i]->connection);
+      if (Random(2) != 0) listener_.users[i]->connection->HoldLastByte();
     }
   }
 
@@ -122,6 +123,7 @@ class Scenario {
       case 3:
       case 4:
         program.user->appetite = Random(4) ? RandomSize() : 0;
+        if (c != nullptr && Random(2) != 0) return c->ConfirmTaken();
         if (c != nullptr) c->Drain();
         return;
       case 5:
@@ -163,6 +165,10 @@ class Scenario {
     }
     pair_.Pump();
     for (Program& program : programs_) Finish(program);
+    pair_.Pump();
+    for (Program& program : programs_) {
+      if (program.user->connection != nullptr) program.user->connection->ConfirmTaken();
+    }
     pair_.Pump();
     pair_.Advance(kCloseTimeout);
     pair_.Pump();
