@@ -445,6 +445,21 @@ TEST_F(EndpointTest, ACarrierThatDiesInsideAnAnswerEndsItsConnections) {
   EXPECT_EQ(user.end, End::kCarrierLost);
 }
 
+TEST_F(EndpointTest, ACarrierThatDiesWhileOwedResetsGoOut) {
+  peer.link.can_send = false;
+  for (uint32_t port = 1; port <= 3; ++port) Request(port);
+  peer.link.can_send = true;
+  int sends = 0;
+  peer.link.on_send = [&] {
+    if (++sends == 1) peer.endpoint.OnPeerReset(4);
+  };
+  peer.endpoint.OnCanSend(4);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  Request(9);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  EXPECT_EQ(peer.last.dst_port, 9u);
+}
+
 TEST_F(EndpointTest, WhatAClosedPeerSentIsDeliveredThoughItsSessionEnds) {
   Connection* c = peer.Connect(user);
   user.appetite = 0;
