@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -42,6 +43,9 @@ absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Open(const std::st
                       absl::StrCat("no argosy-sim serves ", path, " (", strerror(errno),
                                    "): start one with 'argosy-sim --socket ", path, "'"));
   }
+  // The daemon always reads; one that is stopped must not stop its programs for ever.
+  const timeval patience = {.tv_sec = 10, .tv_usec = 0};
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   auto client = absl::WrapUnique(new ControlClient(std::move(fd)));
   Request hello;
   hello.kind = Kind::kHello;
@@ -76,6 +80,8 @@ absl::Status ControlClient::Send(const Request& request, int fd) {
       return ErrnoError(ENETRESET,
                         "the carrier is gone: argosy-sim stopped, or the domain was killed");
     }
+    if (errno == EAGAIN)
+      return ErrnoError(ETIMEDOUT, "argosy-sim does not take requests: is it stopped?");
     return SystemError(errno, "cannot ask argosy-sim");
   }
   return absl::OkStatus();
@@ -160,7 +166,7 @@ void ControlClient::Forget(uint32_t id) {
   Request request;
   request.kind = Kind::kForget;
   request.id = id;
-  send(fd_.get(), &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL);
+  Send(request, -1).IgnoreError();
 }
 
 absl::StatusOr<std::string> ControlClient::Command(control::Verb verb, absl::string_view name) {

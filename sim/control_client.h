@@ -37,7 +37,8 @@ class ControlClient {
   // A fresh id for a socket or a request.
   uint32_t NewId() { return next_id_.fetch_add(1) % control::kDaemonIds; }
 
-  // Sends a request, with a descriptor if fd >= 0.  ENETRESET: the daemon or the domain is gone.
+  // Sends a request, with a descriptor if fd >= 0.  ENETRESET: the daemon or the domain is gone;
+  // ETIMEDOUT: the daemon is stopped.
   absl::Status Send(const control::Request& request, int fd);
 
   // Sends a request that is answered by its id, and waits.  An answer with an error becomes that
@@ -45,7 +46,7 @@ class ControlClient {
   absl::Status Ask(const control::Request& request, absl::Time deadline, control::Answer* answer,
                    std::string* text = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The socket is gone: its end will not be asked for.  Best effort.
+  // The socket is gone: its end will not be asked for.
   void Forget(uint32_t id) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // An operator's command; its text.
