@@ -20,7 +20,8 @@ inline constexpr uint32_t kCidHost = 2;   // the host; over Argo, dom0
 inline constexpr uint32_t kCidAny = 0xFFFFFFFF;
 inline constexpr uint32_t kPortAny = 0xFFFFFFFF;
 
-// Over Argo, CID = domid + kArgoCidOffset, so that dom0 is the host and no domain falls on the reserved CIDs.
+// Over Argo, CID = domid + kArgoCidOffset, so that dom0 is the host and no domain falls on the
+// reserved CIDs.
 inline constexpr uint32_t kArgoCidOffset = 2;
 
 struct Address {
@@ -35,8 +36,9 @@ struct Address {
 // "3:1234"; "host:1234" is not used, so that it can be parsed back by every tool.
 std::string ToString(const Address& address);
 
-// A CID as people write it: a number ("3"), "host", "local", "any", or "domN" (N + kArgoCidOffset).  InvalidArgument
-// (EINVAL) for anything else: names of domains are the transport's business (Transport::Resolve).
+// A CID as people write it: a number ("3"), "host", "local", "any", or "domN" (N + kArgoCidOffset).
+// InvalidArgument (EINVAL) for anything else: names of domains are the transport's business
+// (Transport::Resolve).
 absl::StatusOr<uint32_t> ParseCid(absl::string_view text);
 
 // A port, 0 to 2^32 - 2, decimal.  InvalidArgument (EINVAL) with the range in its message.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: transport/error.h
 //
-// Errors of the socket contract: an absl::Status that keeps its errno.  docs/errors.md is the table errno - status - what
-// to do; error_test.cc holds the two together.
+// Errors of the socket contract: an absl::Status that keeps its errno.  docs/errors.md is the table
+// errno - status - what to do; error_test.cc holds the two together.
 //
 //   absl::Status s = ErrnoError(ECONNRESET, "dom1:1234: nobody listens there");
 //   ErrnoOf(s) == ECONNRESET; s.code() == absl::StatusCode::kAborted;
@@ -14,8 +14,9 @@
 
 namespace argosy {
 
-// A status with the code that belongs to `err` (not 0) and a message for people: what happened, and what to do if there is
-// something to do.  The message says it in words; it need not repeat strerror.
+// A status with the code that belongs to `err` (not 0) and a message for people: what happened, and
+// what to do if there is something to do.  The message says it in words; it need not repeat
+// strerror.
 absl::Status ErrnoError(int err, absl::string_view message);
 
 // As above, with ": " and strerror(err) behind the message.  For system calls.

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: transport/transport.h
 //
-// The socket contract: VM sockets over whatever carries them.  A program sees ordinary file descriptors; what a
-// descriptor cannot say (how a connection ended) a Socket adds.
+// The socket contract: VM sockets over whatever carries them.  A program sees ordinary file
+// descriptors; what a descriptor cannot say (how a connection ended) a Socket adds.
 //
-//   absl::StatusOr<std::unique_ptr<Transport>> t = OpenTransport("sim:/run/argosy/sim.sock?domain=1");   // //backends:open
-//   absl::StatusOr<Socket> s = ConnectBlocking(**t, {kCidHost, 1234}, SocketType::kStream);
-//   write(s->fd(), "hello", 5);
-//   absl::Status how = s->Finish(absl::Now() + absl::Seconds(10));   // OK: the peer closed cleanly and lost nothing
+//   // OpenTransport() is in //backends:open.
+//   auto transport = OpenTransport("sim:/run/argosy/sim.sock?domain=1");
+//   auto socket = ConnectBlocking(**transport, {kCidHost, 1234}, SocketType::kStream);
+//   write(socket->fd(), "hello", 5);
+//   // OK: the peer closed cleanly and lost nothing.
+//   absl::Status how = socket->Finish(absl::Now() + absl::Seconds(10));
 //
-// Behaviour is that of Linux's AF_VSOCK; where a backend cannot follow, a capability says so.  Errors: docs/errors.md.
+// Behaviour is that of Linux's AF_VSOCK; where a backend cannot follow, a capability says so.
+// Errors: docs/errors.md.
 //
-// Threads: a Transport may be used by several threads at once.  Every other object belongs to one thread at a time; its
-// descriptor may be used by any thread, as descriptors may.
+// Threads: a Transport may be used by several threads at once.  Every other object belongs to one
+// thread at a time; its descriptor may be used by any thread, as descriptors may.
 #ifndef ARGOSY_TRANSPORT_TRANSPORT_H_
 #define ARGOSY_TRANSPORT_TRANSPORT_H_
 
@@ -42,7 +45,8 @@ enum class SocketType {
 struct Capabilities {
   bool seqpacket = false;
   bool datagram = false;
-  // A reset connection shows as ECONNRESET on the descriptor; without it a reader sees end-of-file and must ask Finish().
+  // A reset connection shows as ECONNRESET on the descriptor; without it a reader sees end-of-file
+  // and must ask Finish().
   bool reset_on_fd = false;
   // poll() honours SO_RCVLOWAT.
   bool rcvlowat = false;
@@ -50,9 +54,11 @@ struct Capabilities {
   bool record_marks = false;
   // A zero-length SEQPACKET message can be told from end-of-file.
   bool empty_messages = false;
-  // The descriptor is an AF_VSOCK socket: getpeername(), SO_VM_SOCKETS_*, SIOCOUTQ, MSG_ZEROCOPY as the kernel has them.
+  // The descriptor is an AF_VSOCK socket: getpeername(), SO_VM_SOCKETS_*, SIOCOUTQ, MSG_ZEROCOPY as
+  // the kernel has them.
   bool af_vsock = false;
-  // Finish() tells a peer that lost data from one that closed cleanly (the carrier reports what was consumed).
+  // Finish() tells a peer that lost data from one that closed cleanly (the carrier reports what was
+  // consumed).
   bool reports_lost_data = false;
   // Largest SEQPACKET message and datagram, in bytes; larger ones are EMSGSIZE.
   size_t max_message = 0;
@@ -75,25 +81,27 @@ class Socket {
   Socket(Socket&&) noexcept = default;
   Socket& operator=(Socket&&) noexcept = default;
 
-  // Blocking until the caller sets O_NONBLOCK.  read, write, send, recv, poll, shutdown and SCM_RIGHTS work on it.
-  // Half-close: shutdown(SHUT_WR) gives the peer end-of-file behind all data, and this side goes on reading.  Writing after
-  // the peer closed: EPIPE.
+  // Blocking until the caller sets O_NONBLOCK.  read, write, send, recv, poll, shutdown and
+  // SCM_RIGHTS work on it. Half-close: shutdown(SHUT_WR) gives the peer end-of-file behind all
+  // data, and this side goes on reading.  Writing after the peer closed: EPIPE.
   int fd() const { return fd_.get(); }
   Address local() const { return local_; }
   Address peer() const { return peer_; }
   SocketType type() const { return type_; }
 
-  // Says how the connection ended.  Shuts the write side down first (all that was written still goes out), then waits
-  // until both directions have ended.  It does not read: what the peer sends must be read by the caller, before or
-  // meanwhile.
-  //   OK             the peer ended both directions (or closed) and, where reports_lost_data, took every byte.
-  //   ECONNRESET     the peer reset the connection, closed with data unread, or its domain died.
-  //   ENETRESET      this side's carrier went: the domain was killed, or the daemon died.
-  //   ETIMEDOUT      the deadline passed first; may be called again.
+  // Says how the connection ended.  Shuts the write side down first (all that was written still
+  // goes out), then waits until both directions have ended.  It does not read: what the peer sends
+  // must be read by the caller, before or meanwhile.
+  //   OK          the peer ended both directions (or closed) and, where reports_lost_data, took
+  //               every byte.
+  //   ECONNRESET  the peer reset the connection, closed with data unread, or its domain died.
+  //   ENETRESET   this side's carrier went: the domain was killed, or the daemon died.
+  //   ETIMEDOUT   the deadline passed first; may be called again.
   // The descriptor stays open either way.  Calling again repeats the answer.
   absl::Status Finish(absl::Time deadline);
 
-  // Gives the descriptor away, for a program that wants nothing else.  How the connection ended can then no longer be known.
+  // Gives the descriptor away, for a program that wants nothing else.  How the connection ended can
+  // then no longer be known.
   UniqueFd Release() &&;
 
  private:
@@ -109,13 +117,15 @@ class Socket {
 class Connecting {
  public:
   virtual ~Connecting() = default;
-  // poll() for `events()`; then call Complete().  Becomes ready at the latest when the timeout has passed.
+  // poll() for `events()`; then call Complete().  Becomes ready at the latest when the timeout has
+  // passed.
   virtual int fd() const = 0;
   virtual short events() const = 0;
-  // The socket, once.  Errors: EAGAIN (Unavailable: not yet, poll again); ECONNRESET (nobody listens, the backlog is full,
-  // or the peer refuses the type); ETIMEDOUT (no answer within the timeout); ENODEV (no such CID behind this carrier);
-  // ENETRESET (own carrier gone); ENOBUFS (the carrier's budget is used up).  After an error other than EAGAIN only
-  // destruction is left.  Destroying it early gives the attempt up.
+  // The socket, once.  Errors: EAGAIN (Unavailable: not yet, poll again); ECONNRESET (nobody
+  // listens, the backlog is full, or the peer refuses the type); ETIMEDOUT (no answer within the
+  // timeout); ENODEV (no such CID behind this carrier); ENETRESET (own carrier gone); ENOBUFS (the
+  // carrier's budget is used up).  After an error other than EAGAIN only destruction is left.
+  // Destroying it early gives the attempt up.
   virtual absl::StatusOr<Socket> Complete() = 0;
 };
 
@@ -125,8 +135,9 @@ class Listener {
   // poll() for POLLIN; then call Accept().
   virtual int fd() const = 0;
   virtual Address local() const = 0;
-  // One connection.  Errors: EAGAIN (Unavailable: none waits); ENETRESET (the carrier is gone: no more will come).
-  // Never blocks.  Destroying the listener resets connections that were not accepted.
+  // One connection.  Errors: EAGAIN (Unavailable: none waits); ENETRESET (the carrier is gone: no
+  // more will come). Never blocks.  Destroying the listener resets connections that were not
+  // accepted.
   virtual absl::StatusOr<Socket> Accept() = 0;
 };
 
@@ -141,8 +152,8 @@ class DatagramSocket {
   // poll() for POLLIN (one can be received) and POLLOUT.
   virtual int fd() const = 0;
   virtual Address local() const = 0;
-  // Sends one datagram, unreliable: OK says only that the carrier took it.  EMSGSIZE (above max_datagram), EAGAIN, ENODEV,
-  // ENETRESET.  Nobody at the port: dropped.
+  // Sends one datagram, unreliable: OK says only that the carrier took it.  EMSGSIZE (above
+  // max_datagram), EAGAIN, ENODEV, ENETRESET.  Nobody at the port: dropped.
   virtual absl::Status SendTo(absl::Span<const uint8_t> bytes, Address to) = 0;
   // Receives one.  EAGAIN (none waits), ENETRESET.  Never blocks.
   virtual absl::StatusOr<Datagram> ReceiveFrom(absl::Span<uint8_t> buffer) = 0;
@@ -168,21 +179,24 @@ class Transport {
   // The own CID.  ENETRESET if the carrier is gone.
   virtual absl::StatusOr<uint32_t> LocalCid() = 0;
 
-  // A name of this transport's world (a domain's name) as a CID; also everything ParseCid() takes.  ENODEV: no such name.
+  // A name of this transport's world (a domain's name) as a CID; also everything ParseCid() takes.
+  // ENODEV: no such name.
   virtual absl::StatusOr<uint32_t> Resolve(absl::string_view name) = 0;
 
-  // Starts to connect.  Errors at once: EACCES (local_port below 1024 without privilege), EADDRINUSE, ESOCKTNOSUPPORT (type
-  // not supported), ENODEV, ENETRESET, EMFILE, ENOBUFS.  Everything later comes from Connecting::Complete().  Does not block
-  // beyond a local system call.
+  // Starts to connect.  Errors at once: EACCES (local_port below 1024 without privilege),
+  // EADDRINUSE, ESOCKTNOSUPPORT (type not supported), ENODEV, ENETRESET, EMFILE, ENOBUFS.
+  // Everything later comes from Connecting::Complete().  Does not block beyond a local system call.
   virtual absl::StatusOr<std::unique_ptr<Connecting>> Connect(Address peer, SocketType type,
                                                               const ConnectOptions& options) = 0;
 
-  // Listens on a port of this CID.  kPortAny: the carrier chooses, see Listener::local().  Errors: EADDRINUSE, EACCES (port
-  // below 1024 without privilege), ESOCKTNOSUPPORT, ENETRESET, EMFILE, ENOBUFS.
+  // Listens on a port of this CID.  kPortAny: the carrier chooses, see Listener::local().  Errors:
+  // EADDRINUSE, EACCES (port below 1024 without privilege), ESOCKTNOSUPPORT, ENETRESET, EMFILE,
+  // ENOBUFS.
   virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(uint32_t port, SocketType type,
                                                            const ListenOptions& options) = 0;
 
-  // A datagram socket at a port (kPortAny: any).  Errors: as Listen(); ESOCKTNOSUPPORT without the capability.
+  // A datagram socket at a port (kPortAny: any).  Errors: as Listen(); ESOCKTNOSUPPORT without the
+  // capability.
   virtual absl::StatusOr<std::unique_ptr<DatagramSocket>> BindDatagram(uint32_t port) = 0;
 };
 
@@ -191,7 +205,8 @@ absl::StatusOr<Socket> ConnectBlocking(Transport& transport, Address peer, Socke
                                        const ConnectOptions& options = {});
 
 // Accepts and waits until `deadline` (ETIMEDOUT).
-absl::StatusOr<Socket> AcceptBlocking(Listener& listener, absl::Time deadline = absl::InfiniteFuture());
+absl::StatusOr<Socket> AcceptBlocking(Listener& listener,
+                                      absl::Time deadline = absl::InfiniteFuture());
 
 }  // namespace argosy
 
