@@ -4,8 +4,9 @@
 // u32 bytes in each write, u32 zero, u64 milliseconds, u64 bytes (zero: by time); little endian.
 // Then, by mode:
 //   1 echo         the server sends back what comes
-//   2 to server    the client sends and half-closes; the server answers with a u64, the bytes that
-//   came 3 from server  the server sends and half-closes
+//   2 to server    the client sends and half-closes; the server answers with a u64, the bytes
+//                  that came
+//   3 from server  the server sends and half-closes
 #include "hatch/perf.h"
 
 #include <sys/socket.h>

@@ -4,13 +4,12 @@
 // What `hatch send` and `hatch recv` say to each other over a stream.  All numbers are little
 // endian.
 //
-//   sender:    header    8 bytes "HATCHFT\n", u32 version (1), u32 zero, u64 size of the file (all
-//   ones: unknown)
+//   sender:    header    8 bytes "HATCHFT\n", u32 version (1), u32 zero, u64 size of the file
+//                        (all ones: unknown)
 //              chunks    u32 length (1 to kMaxChunk), then that many bytes
 //              end       u32 zero, u64 number of bytes in all chunks, 32 bytes SHA-256 of them
 //   receiver:  reply     4 bytes "HFR\n", u32 code (0: the file is whole and on disk), u32 length
-//   of a reason
-//                        (at most kMaxReason), then the reason
+//                        of a reason (at most kMaxReason), then the reason
 //
 // The receiver replies after the end, or as soon as it gives up.  The sender closes after the
 // reply.  No file name is sent: the receiver alone decides where the file goes.

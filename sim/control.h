@@ -5,23 +5,21 @@
 // host byte order (both ends are on one machine).
 //
 //   program                                         argosy-sim
-//     Hello{domain} ------------------------------->  (joins a domain, or no domain for the
-//     operator's commands)
-//     <------------------------------ Welcome{cid} | Failure
-//     Connect{id, cid, port} + descriptor ---------->  the program keeps the other end of that
-//     AF_UNIX pair
+//     Hello{domain} ------------------------------->  joins a domain, or none for commands
+//     <-------------------------- Welcome{cid} | Failure
+//     Connect{id, cid, port} + descriptor ---------->  the program keeps the pair's other end
 //                      <== ConnectResult on the pair, in front of the data
 //     Listen{id, port} + descriptor ---------------->
-//                      <== ListenResult, then Incoming + descriptor, on the pair; AcceptAck{} ==>
-//                      for each
+//                      <== ListenResult, then Incoming + descriptor, on the pair
+//                      ==> AcceptAck for each
 //     BindDatagram{id, port} + descriptor ---------->
-//                      <== ListenResult on the pair; then records with a DatagramHeader, both ways
+//                      <== ListenResult on the pair
+//                      <=> then records with a DatagramHeader
 //     Finish{id} ----------------------------------->
-//     <------------------------------- Ended{id}       when the connection has ended; says how
+//     <-------------------------- Ended{id}            when it has ended; says how
 //     Forget{id} ----------------------------------->  nobody will ask how this one ended
 //     Resolve{id, name} --> Resolved     Command{id, verb, name} --> Text, or Failure
-//     <------------------------------- Goodbye         before the daemon leaves, or the domain was
-//     killed
+//     <-------------------------- Goodbye              the daemon leaves, or the domain was killed
 //
 // Connections do not end with the control socket: their descriptors may live in other processes.
 #ifndef ARGOSY_SIM_CONTROL_H_

@@ -10,10 +10,9 @@
  *
  * The life of a peer:
  *
- *     ABSENT --add--> UNKNOWN --ring registered--> GREETING --both greetings heard--> READY <-->
- * BLOCKED ^                                                              |           |
- *                        +------------- LOST (ring closed, queue dropped)
- * <-------------+-----------+
+ *     ABSENT --add--> UNKNOWN --ring--> GREETING --both heard--> READY <--> BLOCKED
+ *                        ^                  |                      |           |
+ *                        +------ LOST ------+----------------------+-----------+
  *
  *   UNKNOWN   no ring yet: the partner does not exist (ESRCH) or has no Argo.  Tried again every
  *             second, the first time ARGO_LINK_RETRY_MS after a loss (so that a partner that keeps
@@ -233,10 +232,13 @@ enum argo_send_class {
  *
  *   0                 Xen has it, the cookie was not kept.
  *   1                 It waits in the queue: the iovs are forgotten, the cookie is kept until
- * done(). -ARGO_ENODEV      No such partner, or no session with it. -ARGO_ENOBUFS     The queue is
- * full for this class. -ARGO_EMSGSIZE    Longer than the peer accepts, or than its ring can ever
- * hold. -ARGO_EINVAL      Shorter than a packet header, or niov out of range. -ARGO_ECONNRESET  The
- * session ended in this call. other negative    What Xen said.
+ *                     done().
+ *   -ARGO_ENODEV      No such partner, or no session with it.
+ *   -ARGO_ENOBUFS     The queue is full for this class.
+ *   -ARGO_EMSGSIZE    Longer than the peer accepts, or than its ring can ever hold.
+ *   -ARGO_EINVAL      Shorter than a packet header, or niov out of range.
+ *   -ARGO_ECONNRESET  The session ended in this call.
+ *   other negative    What Xen said.
  *
  * On an error the cookie was not kept.
  */
