@@ -5,7 +5,7 @@
 //
 //   loopback:       in $XDG_RUNTIME_DIR/argosy, or /tmp/argosy-UID
 //   loopback:DIR    in DIR (made if missing, private to its owner); each directory is a world of
-//   its own
+//                   its own
 #ifndef ARGOSY_BACKENDS_LOOPBACK_LOOPBACK_H_
 #define ARGOSY_BACKENDS_LOOPBACK_LOOPBACK_H_
 

@@ -4,8 +4,8 @@
 // The behaviours of the socket contract, written once for every backend.  A backend says how its
 // two ends are opened:
 //
-//   INSTANTIATE_TEST_SUITE_P(Loopback, ContractTest, testing::Values(ContractSetup{.open =
-//   &OpenTwoEnds}));
+//   INSTANTIATE_TEST_SUITE_P(Loopback, ContractTest,
+//                            testing::Values(ContractSetup{.open = &OpenTwoEnds}));
 //
 // What a capability denies is skipped and says so.
 #ifndef ARGOSY_TRANSPORT_TESTING_CONTRACT_TESTS_H_

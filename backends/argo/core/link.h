@@ -67,9 +67,8 @@ extern "C" {
 
 /* All little endian.  40 bytes. */
 struct argo_link_greeting {
-  uint16_t
-      version_min; /* lowest and highest version spoken; the session uses the highest common one */
-  uint16_t version_max;
+  uint16_t version_min; /* lowest version spoken ... */
+  uint16_t version_max; /* ... and highest; the session uses the highest common one */
   uint32_t features;    /* bit set; a session has the common ones */
   uint32_t max_payload; /* largest packet payload that fits into the sender's ring */
   uint32_t reserved;    /* 0, ignored */
