@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints 'N passed, N failed[, N skipped]' for one or more 'bazel test' runs.
+"""Prints 'N passed, N failed' as the last line for one or more 'bazel test' runs, and 'N skipped' before it.
 
 Usage: bazel test --build_event_json_file=BEP.json //... ; tools/summarize_tests.py BEP.json [MORE.json ...]
 
@@ -75,10 +75,9 @@ def main():
                 note(label, state)
         note_runs(runs, note)
 
-    line = "%(passed)d passed, %(failed)d failed" % count
     if count["skipped"]:
-        line += ", %(skipped)d skipped" % count
-    print(line)
+        print("%(skipped)d skipped" % count)
+    print("%(passed)d passed, %(failed)d failed" % count)
     return 1 if count["failed"] or not count["passed"] else 0
 
 
