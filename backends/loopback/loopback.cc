@@ -16,18 +16,17 @@
 #include "backends/loopback/port_directory.h"
 #include "backends/loopback/unix_ending.h"
 #include "transport/error.h"
+#include "transport/packet/limits.h"
 
 namespace argosy {
 namespace {
 
-// What a SEQPACKET message may hold over the kernel's AF_VSOCK by default, and a datagram over
-// Argo.
-constexpr int kMaxMessage = 256 * 1024;
-constexpr size_t kMaxDatagram = 64 * 1024;
+using packet::kMaxDatagram;
+
 // The kernel refuses messages above sk_sndbuf - 32, and sk_sndbuf is twice what SO_SNDBUF is set
 // to.
 constexpr int kSendBufferOverhead = 32;
-constexpr int kSendBuffer = (kMaxMessage + kSendBufferOverhead) / 2;
+constexpr int kSendBuffer = (packet::kDefaultBufAlloc + kSendBufferOverhead) / 2;
 
 absl::StatusOr<UniqueFd> NewSocket(int type) {
   UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -168,7 +167,7 @@ class LoopbackTransport : public Transport {
     c.datagram = true;
     c.reset_on_fd = true;
     c.reports_lost_data = true;
-    c.max_message = kMaxMessage;
+    c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;
   }

@@ -27,15 +27,13 @@ inline constexpr size_t kMaxConnections = 65536;
 
 // A listener's connections that nobody has accepted; Linux's SOMAXCONN.
 inline constexpr int kMaxBacklog = 4096;
-inline constexpr int kDefaultBacklog = 128;
 
 // Resets owed to packets of no connection while the carrier is blocked, per peer.  Beyond it the
 // peer loses its own resets.
 inline constexpr size_t kMaxOwedResets = 64;
 
-// Datagrams: one packet each.  What a socket keeps for a slow reader before it drops.
+// Datagrams: one packet each.
 inline constexpr size_t kMaxDatagram = 65536;
-inline constexpr size_t kDatagramBuffer = 256 * 1024;
 
 // Linux's defaults.
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(2);
