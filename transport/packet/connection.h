@@ -53,10 +53,9 @@ struct PeerRecord;
 
 // How a connection ended.
 enum class End {
-  kClean,    // both directions ended and the peer took all that was sent
-  kReset,    // RST from the peer, data that the peer never took, or a breach of the protocol by the
-             // peer
-  kRefused,  // RST in answer to REQUEST
+  kClean,        // both directions ended and the peer took all that was sent
+  kReset,        // RST from the peer, data it never took, or its breach of the protocol
+  kRefused,      // RST in answer to REQUEST
   kTimedOut,     // no answer to REQUEST
   kCarrierLost,  // the peer's session ended: domain killed or restarted
   kLocal,        // Connection::Reset() by this side's program
@@ -90,8 +89,7 @@ class Connection {
     kConnecting,  // REQUEST is out, or waits for the carrier
     kConnected,
     kClosing,   // SHUTDOWN(SEND|RCV) is out; waits for RST
-    kDraining,  // the peer is through with it (RST behind SHUTDOWN); what was received is still to
-                // be taken
+    kDraining,  // the peer is through with it; what was received is still to be taken
   };
 
   // Made by Endpoint only.
@@ -104,7 +102,6 @@ class Connection {
   Address peer() const { return peer_; }
   // VSOCK_TYPE_STREAM or VSOCK_TYPE_SEQPACKET.
   uint16_t type() const { return type_; }
-  ConnectionUser* user() const { return user_; }
 
   // ---- sending ----
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: transport/packet/link.h
 //
-// The carrier of packets, seen from an Endpoint.  Three exist: the Argo link (//backends/argo), a
-// virtqueue (vhost-user), and Pair (two endpoints joined in memory, for tests).
+// The carrier of packets, seen from an Endpoint.  Two exist: the Argo link (of a simulated
+// domain: //sim) and Pair (two endpoints joined in memory, for tests).
 //
 //   carrier --OnPacket()--> endpoint          endpoint --Send()--> carrier
 //

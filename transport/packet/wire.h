@@ -32,12 +32,6 @@
 #define VSOCK_SEQ_EOM 1u
 #define VSOCK_SEQ_EOR 2u
 
-#define VSOCK_CID_HYPERVISOR 0u
-#define VSOCK_CID_LOCAL 1u
-#define VSOCK_CID_HOST 2u
-#define VSOCK_CID_ANY 0xFFFFFFFFu
-#define VSOCK_PORT_ANY 0xFFFFFFFFu
-
 /* On the wire.  Packed by layout: every field is naturally aligned but the header's size is no
  * multiple of 8. */
 struct vsock_header {

@@ -69,14 +69,6 @@ void argo_ring_release(struct argo_ring_reader* reader, const struct argo_ring_m
   STORE_RELEASE(reader->header->rx_ptr, reader->rx_ptr);
 }
 
-void argo_ring_resync(struct argo_ring_reader* reader) {
-  const uint32_t tx = LOAD_ACQUIRE(reader->header->tx_ptr);
-
-  if (!is_position(tx, reader->len)) return;
-  reader->rx_ptr = tx;
-  STORE_RELEASE(reader->header->rx_ptr, tx);
-}
-
 /* ---- filling ---- */
 
 /* Xen's reading of whatever the owner wrote there. */

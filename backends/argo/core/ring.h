@@ -75,20 +75,15 @@ int argo_ring_reader_init(struct argo_ring_reader* reader, void* memory, uint32_
 /*
  * Looks at the next message.  1: *message is filled and stays valid until argo_ring_release(); 0:
  * the ring is empty; -ARGO_EPROTO: tx_ptr or the message's length cannot be (somebody scribbled
- * over the page): call argo_ring_resync(). Each word of the page is fetched once.  The payload
- * itself is not checked and may change under a hostile owner: a caller that parses it copies first.
+ * over the page), and where the next message begins nobody knows: give the ring up.  Each word of
+ * the page is fetched once.  The payload itself is not checked and may change under a hostile
+ * owner: a caller that parses it copies first.
  */
 int argo_ring_peek(struct argo_ring_reader* reader, struct argo_ring_message* message);
 
 /* Frees the space of the message that argo_ring_peek() showed last.  Xen sees it at its next send
  * or notify; only a notify by the owner wakes senders that wait (test C18). */
 void argo_ring_release(struct argo_ring_reader* reader, const struct argo_ring_message* message);
-
-/* After -ARGO_EPROTO: drops all that is in the ring and goes on behind it.  If tx_ptr itself is
- * impossible nobody but Xen knows where that is: nothing changes, and argo_ring_peek() fails until
- * Xen's next message has mended tx_ptr.  So stop reading after a resync, until the next interrupt.
- */
-void argo_ring_resync(struct argo_ring_reader* reader);
 
 /* ---- Xen's side: filling ---- */
 

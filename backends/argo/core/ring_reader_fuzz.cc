@@ -71,7 +71,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (ret == 0) break;
       if (ret < 0) {
         Check(ret == -ARGO_EPROTO);
-        argo_ring_resync(&reader);
         break;
       }
       Check(messages < len / ARGO_SLOT_SIZE);

@@ -219,9 +219,7 @@ TEST(RingReader, SeesThroughACorruptTxPtr) {
     ASSERT_EQ(ring.Insert(Bytes(20)), 0);
     ring.header()->tx_ptr = bad;
     EXPECT_EQ(ring.Peek(), -ARGO_EPROTO) << bad;
-    argo_ring_resync(&ring.reader);
-    EXPECT_EQ(ring.reader.rx_ptr, 0u) << "nobody knows where to go on";
-    EXPECT_EQ(ring.Peek(), -ARGO_EPROTO) << bad;
+    EXPECT_EQ(ring.reader.rx_ptr, 0u);
     // Xen's next message mends it, and nothing is lost.
     ASSERT_EQ(ring.Insert(Bytes(21)), 0);
     ASSERT_EQ(ring.Peek(), 1);
@@ -238,12 +236,7 @@ TEST(RingReader, RefusesImpossibleLengthsOfMessages) {
     ASSERT_EQ(ring.Insert(Bytes(20)), 0);  // 16 + 20, rounded to 48
     ring.message(0)->len = bad;
     EXPECT_EQ(ring.Peek(), -ARGO_EPROTO) << bad;
-    argo_ring_resync(&ring.reader);
-    EXPECT_EQ(ring.Peek(), 0) << bad;
-    EXPECT_EQ(ring.header()->rx_ptr, 48u);
-    ASSERT_EQ(ring.Insert(Bytes(9)), 0);
-    ASSERT_EQ(ring.Peek(), 1);
-    EXPECT_EQ(ring.Payload(), Bytes(9));
+    EXPECT_EQ(ring.header()->rx_ptr, 0u);
   }
   // Longer than was sent, but within the slots: only padding is seen.
   Ring ring(256);
