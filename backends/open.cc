@@ -33,12 +33,15 @@ constexpr Scheme kSchemes[] = {
 // A port at which nobody is likely to listen: being refused is the answer that is wanted.
 constexpr uint32_t kProbePort = 0xFFFFFF00;
 
-// Whether the kernel's AF_VSOCK answers.  A module that is loaded but carries nothing does not.
+// Whether the kernel's AF_VSOCK answers under this machine's own CID (CID 1 if it has no other).  A
+// module that is loaded but carries nothing does not.
 bool KernelAnswers() {
   const absl::StatusOr<std::unique_ptr<Transport>> kernel = OpenTransport("kernel:");
-  if (!kernel.ok() || !(*kernel)->LocalCid().ok()) return false;
+  if (!kernel.ok()) return false;
+  const absl::StatusOr<uint32_t> own = (*kernel)->LocalCid();
+  if (!own.ok()) return false;
   const absl::StatusOr<Socket> probe = ConnectBlocking(
-      **kernel, {kCidLocal, kProbePort}, SocketType::kStream, {.timeout = absl::Milliseconds(200)});
+      **kernel, {*own, kProbePort}, SocketType::kStream, {.timeout = absl::Seconds(1)});
   return probe.ok() || ErrnoOf(probe.status()) == ECONNRESET;
 }
 
