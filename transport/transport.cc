@@ -48,7 +48,15 @@ absl::Status Socket::Finish(absl::Time deadline) {
     return SystemError(errno, "shutdown");
   }
   const absl::Status how = ending_->Wait(fd_.get(), deadline);
-  if (ErrnoOf(how) != ETIMEDOUT) finished_ = how;
+  switch (ErrnoOf(how)) {
+    case 0:
+    case ECONNRESET:
+    case ENETRESET:
+      finished_ = how;
+      break;
+    default:
+      break;
+  }
   return how;
 }
 

@@ -41,7 +41,9 @@ enum class SocketType {
   kSeqpacket,  // messages in order, boundaries kept
 };
 
-// What a transport can do beyond the common ground.  Queried, never guessed.
+// What a transport can do beyond the common ground.  Queried, never guessed.  (What no transport
+// can do has no member: a zero-length SEQPACKET message, which reads like end-of-file over AF_UNIX
+// and which Linux's AF_VSOCK does not send at all.)
 struct Capabilities {
   bool seqpacket = false;
   bool datagram = false;
@@ -52,8 +54,6 @@ struct Capabilities {
   bool rcvlowat = false;
   // recvmsg() reports MSG_EOR.
   bool record_marks = false;
-  // A zero-length SEQPACKET message can be told from end-of-file.
-  bool empty_messages = false;
   // The descriptor is an AF_VSOCK socket: getpeername(), SO_VM_SOCKETS_*, SIOCOUTQ, MSG_ZEROCOPY as
   // the kernel has them.
   bool af_vsock = false;
@@ -63,6 +63,8 @@ struct Capabilities {
   // Largest SEQPACKET message and datagram, in bytes; larger ones are EMSGSIZE.
   size_t max_message = 0;
   size_t max_datagram = 0;
+  // Set where the machines are Xen domains: the CID of domain N is N + *argo_cid_offset.
+  std::optional<uint32_t> argo_cid_offset;
 };
 
 // A connected socket.  Movable; closes its descriptor when it goes.
@@ -96,8 +98,10 @@ class Socket {
   //               every byte.
   //   ECONNRESET  the peer reset the connection, closed with data unread, or its domain died.
   //   ENETRESET   this side's carrier went: the domain was killed, or the daemon died.
-  //   ETIMEDOUT   the deadline passed first; may be called again.
-  // The descriptor stays open either way.  Calling again repeats the answer.
+  //   ETIMEDOUT   the deadline passed first.
+  //   EINVAL      the descriptor was given away: Release().
+  // Other errors are those of system calls.  The descriptor stays open either way.  OK, ECONNRESET
+  // and ENETRESET are final: calling again repeats them.  After anything else it asks again.
   absl::Status Finish(absl::Time deadline);
 
   // Gives the descriptor away, for a program that wants nothing else.  How the connection ended can
@@ -123,9 +127,8 @@ class Connecting {
   virtual short events() const = 0;
   // The socket, once.  Errors: EAGAIN (Unavailable: not yet, poll again); ECONNRESET (nobody
   // listens, the backlog is full, or the peer refuses the type); ETIMEDOUT (no answer within the
-  // timeout); ENODEV (no such CID behind this carrier); ENETRESET (own carrier gone); ENOBUFS (the
-  // carrier's budget is used up).  After an error other than EAGAIN only destruction is left.
-  // Destroying it early gives the attempt up.
+  // timeout); those of Transport::Connect() that only the carrier knows.  After an error other than
+  // EAGAIN only destruction is left.  Destroying it early gives the attempt up.
   virtual absl::StatusOr<Socket> Complete() = 0;
 };
 
@@ -135,9 +138,9 @@ class Listener {
   // poll() for POLLIN; then call Accept().
   virtual int fd() const = 0;
   virtual Address local() const = 0;
-  // One connection.  Errors: EAGAIN (Unavailable: none waits); ENETRESET (the carrier is gone: no
-  // more will come). Never blocks.  Destroying the listener resets connections that were not
-  // accepted.
+  // One connection.  Errors: EAGAIN (Unavailable: none waits); EMFILE (no descriptor left; over
+  // sim: the connection is lost, elsewhere it waits on); ENETRESET (the carrier is gone: no more
+  // will come).  Never blocks.  Destroying the listener resets connections that were not accepted.
   virtual absl::StatusOr<Socket> Accept() = 0;
 };
 
@@ -168,6 +171,9 @@ struct ListenOptions {
   int backlog = 128;  // clamped to 1..4096
 };
 
+// Nothing here waits for a peer.  Over sim: Connect(), Listen(), BindDatagram() and Resolve() wait
+// for the daemon: if it is stopped, 10 s (ETIMEDOUT).  Destroying a Listener or a DatagramSocket
+// waits 1 s at most until its port is free.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -176,22 +182,25 @@ class Transport {
   virtual std::string uri() const = 0;
   virtual Capabilities capabilities() const = 0;
 
-  // The own CID.  ENETRESET if the carrier is gone.
+  // The own CID.  Over kernel: it asks /dev/vsock each time: ENODEV (it is not there), EACCES and
+  // other errors of system calls.  The others knew it when they were opened: no error.
   virtual absl::StatusOr<uint32_t> LocalCid() = 0;
 
   // A name of this transport's world (a domain's name) as a CID; also everything ParseCid() takes.
   // ENODEV: no such name.
   virtual absl::StatusOr<uint32_t> Resolve(absl::string_view name) = 0;
 
-  // Starts to connect.  Errors at once: EACCES (local_port below 1024 without privilege),
-  // EADDRINUSE, ESOCKTNOSUPPORT (type not supported), ENODEV, ENETRESET, EMFILE, ENOBUFS.
-  // Everything later comes from Connecting::Complete().  Does not block beyond a local system call.
+  // Starts to connect.  Errors, from here or from Connecting::Complete(), wherever the carrier
+  // finds them: EACCES (local_port below 1024 without privilege), EADDRINUSE (local_port is taken),
+  // EADDRNOTAVAIL (no free port is left), ESOCKTNOSUPPORT (type not supported), ENODEV (no such CID
+  // behind this carrier), ENETRESET (own carrier gone), ENOBUFS (the carrier's budget is used up).
+  // From here alone: EMFILE.
   virtual absl::StatusOr<std::unique_ptr<Connecting>> Connect(Address peer, SocketType type,
                                                               const ConnectOptions& options) = 0;
 
   // Listens on a port of this CID.  kPortAny: the carrier chooses, see Listener::local().  Errors:
-  // EADDRINUSE, EACCES (port below 1024 without privilege), ESOCKTNOSUPPORT, ENETRESET, EMFILE,
-  // ENOBUFS.
+  // EADDRINUSE, EACCES (port below 1024 without privilege), EADDRNOTAVAIL (no free port is left),
+  // ESOCKTNOSUPPORT, ENETRESET, EMFILE, ENOBUFS; over kernel: those of LocalCid().
   virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(uint32_t port, SocketType type,
                                                            const ListenOptions& options) = 0;
 

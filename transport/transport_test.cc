@@ -21,7 +21,8 @@ class ScriptedEnding : public Socket::Ending {
   absl::Status Wait(int, absl::Time) override {
     char c;
     EXPECT_EQ(recv(peer_, &c, 1, MSG_DONTWAIT), 0) << "the peer sees no end-of-file";
-    return ErrnoError(++*calls_ == 1 ? ETIMEDOUT : ECONNRESET, "scripted");
+    constexpr int kScript[] = {ETIMEDOUT, EMFILE, ECONNRESET};
+    return ErrnoError(kScript[(*calls_)++], "scripted");
   }
 
  private:
@@ -37,9 +38,10 @@ TEST(SocketTest, FinishRepeatsTheFinalAnswerOnly) {
   Socket socket(UniqueFd(fds[0]), {1, 2}, {3, 4}, SocketType::kStream,
                 std::make_unique<ScriptedEnding>(peer.get(), &calls));
   EXPECT_EQ(ErrnoOf(socket.Finish(absl::Now())), ETIMEDOUT);
+  EXPECT_EQ(ErrnoOf(socket.Finish(absl::Now())), EMFILE);
   EXPECT_EQ(ErrnoOf(socket.Finish(absl::Now())), ECONNRESET);
   EXPECT_EQ(ErrnoOf(socket.Finish(absl::Now())), ECONNRESET);
-  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(calls, 3);
 }
 
 TEST(SocketTest, ReleaseGivesTheDescriptorAway) {

@@ -122,9 +122,7 @@ TEST_P(ContractTest, ConnectsFromAGivenPort) {
   absl::StatusOr<Socket> accepted = AcceptBlocking(*listener, Far());
   ASSERT_TRUE(accepted.ok()) << accepted.status();
   EXPECT_EQ(accepted->peer().port, port);
-  EXPECT_EQ(
-      ErrnoOf(ConnectBlocking(client(), peer, SocketType::kStream, {.local_port = port}).status()),
-      EADDRINUSE);
+  EXPECT_EQ(ErrnoOf(ConnectFrom(port, peer.port)), EADDRINUSE);
 }
 
 TEST_P(ContractTest, AcceptNeverBlocks) {
@@ -161,10 +159,7 @@ TEST_P(ContractTest, LowPortNeedsPrivilege) {
     data[CAP_TO_INDEX(CAP_NET_BIND_SERVICE)].effective &= ~CAP_TO_MASK(CAP_NET_BIND_SERVICE);
     ASSERT_EQ(syscall(SYS_capset, &header, data), 0);
     EXPECT_EQ(ErrnoOf(server().Listen(1023, SocketType::kStream, {}).status()), EACCES);
-    EXPECT_EQ(ErrnoOf(client()
-                          .Connect({server_cid(), 5000}, SocketType::kStream, {.local_port = 1023})
-                          .status()),
-              EACCES);
+    EXPECT_EQ(ErrnoOf(ConnectFrom(1023, 5000)), EACCES);
   }).join();
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,10 +35,8 @@ std::vector<SocketType> ContractTest::Types() {
   return types;
 }
 
-bool ContractTest::Has(bool Capabilities::*capability, const char* name) {
-  const bool has = client().capabilities().*capability;
-  if (!has) printf("%s: without %s\n", client().uri().c_str(), name);
-  return has;
+bool ContractTest::Has(bool Capabilities::*capability) {
+  return client().capabilities().*capability;
 }
 
 std::unique_ptr<Listener> ContractTest::Listen(SocketType type, uint32_t port, int backlog) {
@@ -49,6 +48,18 @@ std::unique_ptr<Listener> ContractTest::Listen(SocketType type, uint32_t port, i
 
 absl::StatusOr<Socket> ContractTest::Connect(uint32_t port, SocketType type) {
   return ConnectBlocking(client(), {server_cid(), port}, type);
+}
+
+absl::Status ContractTest::ConnectFrom(uint32_t local_port, uint32_t port) {
+  absl::StatusOr<std::unique_ptr<Connecting>> connecting =
+      client().Connect({server_cid(), port}, SocketType::kStream, {.local_port = local_port});
+  if (!connecting.ok()) return connecting.status();
+  for (;;) {
+    const absl::Status status = (*connecting)->Complete().status();
+    if (ErrnoOf(status) != EAGAIN) return status;
+    pollfd p = {(*connecting)->fd(), (*connecting)->events(), 0};
+    if (poll(&p, 1, 60'000) != 1) return ErrnoError(ETIMEDOUT, "it never becomes ready");
+  }
 }
 
 ContractTest::Connection ContractTest::Connected(SocketType type) {

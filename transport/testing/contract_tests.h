@@ -63,11 +63,14 @@ class ContractTest : public testing::TestWithParam<ContractSetup> {
 
   // The connection types that both ends have.
   std::vector<SocketType> Types();
-  // Whether the client's end has the capability; says so in the log if not.
-  bool Has(bool Capabilities::*capability, const char* name);
+  // Whether the client's end has the capability.
+  bool Has(bool Capabilities::*capability);
 
   std::unique_ptr<Listener> Listen(SocketType type, uint32_t port = kPortAny, int backlog = 128);
   absl::StatusOr<Socket> Connect(uint32_t port, SocketType type);
+  // How a connection from `local_port` ends: by Transport::Connect() or Connecting::Complete(),
+  // whichever says it.
+  absl::Status ConnectFrom(uint32_t local_port, uint32_t port);
   Connection Connected(SocketType type);
 
  private:
