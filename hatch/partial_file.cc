@@ -35,6 +35,31 @@ absl::Status SyncDirectoryOf(const std::string& name) {
   return absl::OkStatus();
 }
 
+// Opens and locks `part`.  A lock, not O_EXCL: what a killed receiver left behind is simply written anew.
+absl::StatusOr<UniqueFd> OpenLocked(const std::string& part) {
+  for (;;) {
+    // O_NONBLOCK: somebody's FIFO under this name must not stop us.
+    UniqueFd fd(open(part.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666));
+    if (!fd.valid()) return SystemError(errno, absl::StrCat("cannot create ", part));
+    if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      return ErrnoError(EBUSY, absl::StrCat(part, " is being written by another 'hatch recv'"));
+    }
+    // Another receiver may have given the file its final name, or removed it, between open() and the lock: then it is not ours.
+    struct stat held, there;
+    if (fstat(fd.get(), &held) != 0)
+      return SystemError(errno, absl::StrCat("cannot look at ", part));
+    if (lstat(part.c_str(), &there) != 0 || held.st_ino != there.st_ino ||
+        held.st_dev != there.st_dev)
+      continue;
+    // Nobody else may have it under another name, or own it: they could change it after it was checked.
+    if (!S_ISREG(held.st_mode) || held.st_nlink != 1 || held.st_uid != geteuid()) {
+      return ErrnoError(
+          EEXIST, absl::StrCat(part, " is somebody else's: remove it, or choose another name"));
+    }
+    return fd;
+  }
+}
+
 }  // namespace
 
 PartialFile::PartialFile(std::string name, bool replace, UniqueFd fd)
@@ -51,13 +76,9 @@ absl::StatusOr<PartialFile> PartialFile::Create(const std::string& name, bool re
     if (!replace) return ExistsError(name);
   }
   const std::string part = name + ".part";
-  UniqueFd fd(open(part.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666));
-  if (!fd.valid()) return SystemError(errno, absl::StrCat("cannot create ", part));
-  // A lock, not O_EXCL: what a killed receiver left behind is simply written anew.
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    return ErrnoError(EBUSY, absl::StrCat(part, " is being written by another 'hatch recv'"));
-  }
-  PartialFile file(name, replace, std::move(fd));
+  absl::StatusOr<UniqueFd> fd = OpenLocked(part);
+  if (!fd.ok()) return fd.status();
+  PartialFile file(name, replace, *std::move(fd));
   if (ftruncate(file.fd_.get(), 0) != 0)
     return SystemError(errno, absl::StrCat("cannot empty ", part));
   return file;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -61,11 +62,11 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-absl::Status MakeDomains(Machine& machine, std::vector<Machine::DomainConfig> domains) {
+absl::Status MakeDomains(Machine& machine, std::vector<DomainConfig> domains) {
   if (domains.empty()) {
     for (uint16_t id = 0; id < 2; ++id) domains.push_back({.domid = id});
   }
-  for (const Machine::DomainConfig& domain : domains) {
+  for (const DomainConfig& domain : domains) {
     if (absl::Status s = machine.Create(domain).status(); !s.ok()) return s;
   }
   return absl::OkStatus();
@@ -83,7 +84,7 @@ int Serve(const Config& config) {
   if (absl::Status s = server.Start(config.socket); !s.ok()) return Fail(s, kExitUsage);
   std::vector<std::string> names;
   for (const auto& [domid, domain] : machine.domains()) {
-    names.push_back(absl::StrCat(domain->options().name, " (CID ", domain->cid(), ")"));
+    names.push_back(absl::StrCat(domain->name(), " (CID ", domain->cid(), ")"));
   }
   printf("argosy-sim: ready on %s with %s\n", config.socket.c_str(),
          absl::StrJoin(names, ", ").c_str());
@@ -121,12 +122,14 @@ int Main(int argc, char** argv) {
   int domains = 0;
   uint64_t budget_mib = 0, ring_size = 0;
   bool mac_permissive = false;
-  app.add_option("-s,--socket", socket, "control socket (default: " + Config::DefaultSocket() + ")")
+  app.add_option("-s,--socket", socket,
+                 "control socket (default: " + control::DefaultSocket() + ")")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("-c,--config", config_path, "YAML file, see docs/simulator.md; flags win over it");
   app.add_option("-n,--domains", domains, "domains dom0 to domN-1 (default: 2)")
       ->check(CLI::Range(1, 128));
-  app.add_option("-d,--domain", domain_texts, "a domain as ID=NAME; may be repeated");
+  app.add_option("-d,--domain", domain_texts,
+                 "a domain as ID=NAME, more or other names than the file's; may be repeated");
   app.add_flag("--mac-permissive", mac_permissive,
                "allow wildcard rings, as Xen's mac-permissive=1");
   app.add_option("--ring-size", ring_size, "bytes of each Argo ring (default: 262144)")
@@ -136,20 +139,26 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 30));
   app.add_option("--log-level", log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
-  const std::pair<const char*, const char*> commands[] = {
-      {"list", "show the domains of a running machine"},
-      {"create", "boot another domain"},
-      {"kill", "kill a domain at once"},
-      {"restart", "kill a domain and boot it again"},
-      {"pause", "stop a domain's interrupts"},
-      {"resume", "let them go on"}};
+  const struct {
+    control::Verb verb;
+    const char* name;
+    const char* help;
+  } commands[] = {
+      {control::Verb::kList, "list", "show the domains of a running machine"},
+      {control::Verb::kStats, "stats", "show its counters that are not 0"},
+      {control::Verb::kCreate, "create", "boot another domain"},
+      {control::Verb::kKill, "kill", "kill a domain at once"},
+      {control::Verb::kRestart, "restart", "kill a domain and boot it again"},
+      {control::Verb::kPause, "pause", "stop a domain's interrupts"},
+      {control::Verb::kResume, "resume", "let them go on"},
+  };
   std::string name;
-  std::vector<CLI::App*> subcommands;
-  for (const auto& [command, help] : commands) {
-    CLI::App* sub = app.add_subcommand(command, help);
+  for (const auto& command : commands) {
+    CLI::App* sub = app.add_subcommand(command.name, command.help);
     sub->fallthrough();
-    if (std::string(command) != "list") sub->add_option("domain", name, "its name")->required();
-    subcommands.push_back(sub);
+    if (command.verb != control::Verb::kList && command.verb != control::Verb::kStats) {
+      sub->add_option("domain", name, "its name")->required();
+    }
   }
   app.require_subcommand(0, 1);
   try {
@@ -169,9 +178,8 @@ int Main(int argc, char** argv) {
     config = *std::move(read);
   }
   if (!socket.empty()) config.socket = socket;
-  for (size_t i = 0; i < subcommands.size(); ++i) {
-    if (subcommands[i]->parsed())
-      return RunCommand(config.socket, static_cast<control::Verb>(i + 1), name);
+  for (const auto& command : commands) {
+    if (app.got_subcommand(command.name)) return RunCommand(config.socket, command.verb, name);
   }
   if (mac_permissive) config.machine.mac_permissive = true;
   if (budget_mib != 0) config.machine.buffer_budget = budget_mib << 20;
@@ -181,13 +189,19 @@ int Main(int argc, char** argv) {
       config.domains.push_back({.domid = static_cast<uint16_t>(id)});
   }
   for (const std::string& text : domain_texts) {
-    absl::StatusOr<Machine::DomainConfig> domain = ParseDomain(text);
+    absl::StatusOr<DomainConfig> domain = ParseDomain(text);
     if (!domain.ok()) return Fail(domain.status(), kExitUsage);
-    config.domains.push_back(*std::move(domain));
+    auto same = std::find_if(config.domains.begin(), config.domains.end(),
+                             [&](const DomainConfig& c) { return c.domid == domain->domid; });
+    if (same == config.domains.end()) {
+      config.domains.push_back(*std::move(domain));
+    } else if (!domain->name.empty()) {
+      same->name = domain->name;
+    }
   }
   if (ring_size != 0) {
     if (config.domains.empty()) config.domains = {{.domid = 0}, {.domid = 1}};
-    for (Machine::DomainConfig& domain : config.domains)
+    for (DomainConfig& domain : config.domains)
       domain.ring_size = argo_slots(static_cast<uint32_t>(ring_size));
   }
   return Serve(config);

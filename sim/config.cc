@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/config.h"
 
-#include <unistd.h>
-
 #include <cerrno>
-#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "sim/control.h"
@@ -33,24 +29,10 @@ absl::Status ReadNumber(const YAML::Node& node, absl::string_view key, uint64_t 
   return absl::OkStatus();
 }
 
-absl::Status CheckName(const std::string& name) {
-  if (name.empty() || name.size() >= control::kNameSize) {
-    return ErrnoError(EINVAL, absl::StrCat("a domain's name must have 1 to ",
-                                           control::kNameSize - 1, " characters"));
-  }
-  for (char c : name) {
-    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') {
-      return ErrnoError(EINVAL, absl::StrCat("the name '", name,
-                                             "' may have letters, digits, '-', '_' and '.' only"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<Machine::DomainConfig> ReadDomain(const YAML::Node& node) {
+absl::StatusOr<DomainConfig> ReadDomain(const YAML::Node& node) {
   if (!node.IsMap()) return Wrong(node, "a domain is a map such as {id: 1, name: web}");
-  Machine::DomainConfig domain;
-  bool has_id = false;
+  DomainConfig domain;
+  bool has_id = false, has_name = false;
   for (const auto& entry : node) {
     const std::string key = entry.first.Scalar();
     const YAML::Node& value = entry.second;
@@ -62,8 +44,7 @@ absl::StatusOr<Machine::DomainConfig> ReadDomain(const YAML::Node& node) {
       has_id = true;
     } else if (key == "name") {
       domain.name = value.IsScalar() ? value.Scalar() : "";
-      status = CheckName(domain.name);
-      if (!status.ok()) status = Wrong(value, status.message());
+      has_name = true;
     } else if (key == "ring_size") {
       status = ReadNumber(value, key, 4096, ARGO_MAX_USABLE_RING_SIZE, &number);
       domain.ring_size = argo_slots(static_cast<uint32_t>(number));
@@ -77,6 +58,10 @@ absl::StatusOr<Machine::DomainConfig> ReadDomain(const YAML::Node& node) {
     if (!status.ok()) return status;
   }
   if (!has_id) return Wrong(node, "a domain needs an id");
+  if (has_name) {
+    if (absl::Status s = CheckDomainName(domain.name, domain.domid); !s.ok())
+      return Wrong(node, s.message());
+  }
   return domain;
 }
 
@@ -103,7 +88,7 @@ absl::StatusOr<Config> ReadRoot(const YAML::Node& root) {
     } else if (key == "domains") {
       if (!value.IsSequence()) return Wrong(value, "domains must be a list");
       for (const YAML::Node& node : value) {
-        absl::StatusOr<Machine::DomainConfig> domain = ReadDomain(node);
+        absl::StatusOr<DomainConfig> domain = ReadDomain(node);
         if (!domain.ok()) return domain.status();
         if (!ids.insert(domain->domid).second)
           return Wrong(node, absl::StrCat("domain ", domain->domid, " twice"));
@@ -122,13 +107,6 @@ absl::StatusOr<Config> ReadRoot(const YAML::Node& root) {
 }
 
 }  // namespace
-
-std::string Config::DefaultSocket() {
-  const char* runtime = getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') return absl::StrCat(runtime, "/argosy/sim.sock");
-  if (geteuid() == 0) return "/run/argosy/sim.sock";
-  return absl::StrCat("/tmp/argosy-", geteuid(), "/sim.sock");
-}
 
 absl::StatusOr<Config> ParseConfig(absl::string_view yaml) {
   // The library throws; nothing of it passes this function.
@@ -149,8 +127,8 @@ absl::StatusOr<Config> ReadConfig(const std::string& path) {
   return config;
 }
 
-absl::StatusOr<Machine::DomainConfig> ParseDomain(absl::string_view text) {
-  Machine::DomainConfig domain;
+absl::StatusOr<DomainConfig> ParseDomain(absl::string_view text) {
+  DomainConfig domain;
   const size_t equals = text.find('=');
   uint32_t id;
   if (!absl::SimpleAtoi(text.substr(0, equals), &id) || id >= ARGO_DOMID_SELF) {
@@ -161,7 +139,7 @@ absl::StatusOr<Machine::DomainConfig> ParseDomain(absl::string_view text) {
   domain.domid = static_cast<uint16_t>(id);
   if (equals != absl::string_view::npos) {
     domain.name = std::string(text.substr(equals + 1));
-    if (absl::Status s = CheckName(domain.name); !s.ok()) return s;
+    if (absl::Status s = CheckDomainName(domain.name, domain.domid); !s.ok()) return s;
   }
   return domain;
 }

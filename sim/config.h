@@ -17,18 +17,15 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "sim/control.h"
 #include "sim/machine.h"
 
 namespace argosy::sim {
 
 struct Config {
-  std::string socket = DefaultSocket();
+  std::string socket = control::DefaultSocket();
   Machine::Options machine;
-  std::vector<Machine::DomainConfig> domains;
-
-  // $XDG_RUNTIME_DIR/argosy/sim.sock; without it /run/argosy/sim.sock for root,
-  // /tmp/argosy-UID/sim.sock for others.
-  static std::string DefaultSocket();
+  std::vector<DomainConfig> domains;
 };
 
 // Reads YAML text.  InvalidArgument (EINVAL) names the line and what is wrong: unknown keys, wrong
@@ -39,7 +36,7 @@ absl::StatusOr<Config> ParseConfig(absl::string_view yaml);
 absl::StatusOr<Config> ReadConfig(const std::string& path);
 
 // "ID=NAME" or "ID".
-absl::StatusOr<Machine::DomainConfig> ParseDomain(absl::string_view text);
+absl::StatusOr<DomainConfig> ParseDomain(absl::string_view text);
 
 }  // namespace argosy::sim
 

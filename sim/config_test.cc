@@ -35,7 +35,7 @@ TEST(ParseConfig, EmptyIsAllDefaults) {
   auto config = ParseConfig("");
   ASSERT_TRUE(config.ok());
   EXPECT_TRUE(config->domains.empty());
-  EXPECT_EQ(config->socket, Config::DefaultSocket());
+  EXPECT_EQ(config->socket, control::DefaultSocket());
 }
 
 TEST(ParseConfig, NamesTheLineAndTheFault) {

@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: sim/control.h
 //
-// The control protocol between a program and argosy-sim: records over a UNIX SOCK_SEQPACKET socket,
-// host byte order (both ends are on one machine).
+// The control protocol between a program and argosy-sim: records over a UNIX SOCK_SEQPACKET socket, host byte order (both
+// ends are on one machine).
 //
-//   program                                         argosy-sim
-//     Hello{domain} ------------------------------->  joins a domain, or none for commands
-//     <-------------------------- Welcome{cid} | Failure
-//     Connect{id, cid, port} + descriptor ---------->  the program keeps the pair's other end
-//                      <== ConnectResult on the pair, in front of the data
+//   program                                          argosy-sim
+//     Hello{domain} -------------------------------->  joins a domain, or none for the operator's commands
+//     <-------------------------------- Welcome{cid} or Failure
+//     Connect{id, cid, port} + descriptor ---------->  the program keeps the other end of that AF_UNIX pair
+//                    <== ConnectResult on the pair, in front of the data
 //     Listen{id, port} + descriptor ---------------->
-//                      <== ListenResult, then Incoming + descriptor, on the pair
-//                      ==> AcceptAck for each
+//                    <== ListenResult, then Incoming + descriptor, on the pair; AcceptAck ==> for each
 //     BindDatagram{id, port} + descriptor ---------->
-//                      <== ListenResult on the pair
-//                      <=> then records with a DatagramHeader
+//                    <== ListenResult on the pair; then records with a DatagramHeader, both ways
 //     Finish{id} ----------------------------------->
-//     <-------------------------- Ended{id}            when it has ended; says how
+//     <---------------------------------- Ended{id}    when the connection has ended; says how
 //     Forget{id} ----------------------------------->  nobody will ask how this one ended
-//     Resolve{id, name} --> Resolved     Command{id, verb, name} --> Text, or Failure
-//     <-------------------------- Goodbye              the daemon leaves, or the domain was killed
+//     Resolve{id, name} ---------------------------->
+//     <------------------------------- Resolved{cid} or an error
+//     Command{id, verb, name} ---------------------->
+//     <---------------------------------- Text{text} or an error
+//     <------------------------------------- Goodbye   before the daemon leaves, or the domain was killed
 //
 // Connections do not end with the control socket: their descriptors may live in other processes.
 #ifndef ARGOSY_SIM_CONTROL_H_
 #define ARGOSY_SIM_CONTROL_H_
+
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -31,6 +35,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "transport/unique_fd.h"
 
 namespace argosy::sim::control {
 
@@ -40,7 +45,7 @@ inline constexpr size_t kMessageSize = 200;  // of an error text, with the termi
 // SO_SNDBUF of a SEQPACKET pair.  The kernel doubles it, and refuses messages above the double less
 // 32 bytes with EMSGSIZE: so the largest message is 256 KiB, as Linux's AF_VSOCK has it.
 inline constexpr int kMessageSendBuffer = (256 * 1024 + 32) / 2;
-inline constexpr size_t kTextSize = 16 * 1024;
+inline constexpr size_t kTextSize = 60 * 1024;
 
 enum class Kind : uint32_t {
   // requests
@@ -62,12 +67,13 @@ enum class Kind : uint32_t {
 };
 
 enum class Verb : uint32_t {
-  kList = 1,  // domains, connections and counters, as text
+  kList = 1,  // the domains, as text
   kCreate,
   kKill,
   kRestart,
   kPause,
   kResume,
+  kStats,  // the counters, as text
 };
 
 // A request.  One layout for all: every record is small and rare.
@@ -133,6 +139,27 @@ struct DatagramHeader {
 // unknown kind, a string without end, or a value out of range.  Nothing else may be assumed of a
 // Request that passes.
 bool ParseRequest(absl::Span<const uint8_t> record, Request* request, absl::string_view* why);
+
+// Sends one record with a descriptor (none if `passed` < 0); `flags` as for sendmsg(), MSG_NOSIGNAL is added.  As sendmsg().
+ssize_t SendRecord(int socket, absl::Span<const uint8_t> record, int passed, int flags);
+
+// Receives one record without waiting, and the descriptor that came along; more than one are closed.  *truncated: a
+// descriptor came that this process has no room for.  As recvmsg().
+ssize_t ReceiveRecord(int socket, absl::Span<uint8_t> record, UniqueFd* passed, bool* truncated);
+
+// Goes through what came beside a message: keeps its first descriptor in *passed (null: none), closes all others.  Whether
+// the sender's credentials were there (SO_PASSCRED).
+bool TakeAncillary(msghdr& message, UniqueFd* passed);
+
+// The bytes of a record.
+template <typename Record>
+absl::Span<const uint8_t> Bytes(const Record& record) {
+  return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(&record), sizeof(record));
+}
+
+// Where argosy-sim listens if nothing else is said: $XDG_RUNTIME_DIR/argosy/sim.sock; without it /run/argosy/sim.sock for
+// root, /tmp/argosy-UID/sim.sock for others.
+std::string DefaultSocket();
 
 // Copies text into a fixed array, cut to fit and terminated.
 template <size_t N>

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,6 +44,14 @@ absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Open(const std::st
                       absl::StrCat("no argosy-sim serves ", path, " (", strerror(errno),
                                    "): start one with 'argosy-sim --socket ", path, "'"));
   }
+  ucred server = {};
+  socklen_t size = sizeof(server);
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &server, &size) != 0 ||
+      (server.uid != 0 && server.uid != geteuid())) {
+    return ErrnoError(EACCES,
+                      absl::StrCat(path, " is served by user ", server.uid,
+                                   ", who is not trusted: ", "start an argosy-sim of your own"));
+  }
   // The daemon always reads; one that is stopped must not stop its programs for ever.
   const timeval patience = {.tv_sec = 10, .tv_usec = 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
@@ -60,28 +69,15 @@ absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Open(const std::st
 }
 
 absl::Status ControlClient::Send(const Request& request, int fd) {
-  iovec iov = {const_cast<Request*>(&request), sizeof(request)};
-  alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = ancillary;
-    message.msg_controllen = sizeof(ancillary);
-    cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
-    cmsg->cmsg_level = SOL_SOCKET;
-    cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-  }
-  while (sendmsg(fd_.get(), &message, MSG_NOSIGNAL) < 0) {
+  while (control::SendRecord(fd_.get(), control::Bytes(request), fd, 0) < 0) {
     if (errno == EINTR) continue;
     if (errno == EPIPE || errno == ECONNRESET) {
       return ErrnoError(ENETRESET,
                         "the carrier is gone: argosy-sim stopped, or the domain was killed");
     }
-    if (errno == EAGAIN)
+    if (errno == EAGAIN) {
       return ErrnoError(ETIMEDOUT, "argosy-sim does not take requests: is it stopped?");
+    }
     return SystemError(errno, "cannot ask argosy-sim");
   }
   return absl::OkStatus();
@@ -127,7 +123,7 @@ void ControlClient::ReadOne(absl::Time deadline) {
   struct {
     Answer answer;
     char text[control::kTextSize];
-  } record = {};
+  } record;
   pollfd p = {fd_.get(), POLLIN, 0};
   const int64_t ms = absl::ToInt64Milliseconds(deadline - absl::Now() + absl::Microseconds(999));
   const int ready = poll(&p, 1,

@@ -191,21 +191,7 @@ class World {
     int pair[2] = {-1, -1};
     if (type >= 0) Must(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair) == 0);
     UniqueFd ours(pair[0]), theirs(pair[1]);
-    iovec iov = {const_cast<Request*>(&request), sizeof(request)};
-    alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message = {};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    if (type >= 0) {
-      message.msg_control = ancillary;
-      message.msg_controllen = sizeof(ancillary);
-      cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
-      cmsg->cmsg_level = SOL_SOCKET;
-      cmsg->cmsg_type = SCM_RIGHTS;
-      cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-      std::memcpy(CMSG_DATA(cmsg), &pair[1], sizeof(int));
-    }
-    sendmsg(program, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    control::SendRecord(program, control::Bytes(request), theirs.get(), MSG_DONTWAIT);
     return ours;
   }
 
@@ -218,21 +204,14 @@ class World {
   // One record from a channel; acknowledges a connection as a program does.
   static UniqueFd TakeDescriptor(int channel) {
     control::Incoming incoming;
-    iovec iov = {&incoming, sizeof(incoming)};
-    alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = ancillary;
-    message.msg_controllen = sizeof(ancillary);
-    if (recvmsg(channel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return UniqueFd();
-    const cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
-    if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return UniqueFd();
-    int fd;
-    std::memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
+    UniqueFd fd;
+    bool truncated;
+    auto* const bytes = reinterpret_cast<uint8_t*>(&incoming);
+    control::ReceiveRecord(channel, absl::MakeSpan(bytes, sizeof(incoming)), &fd, &truncated);
+    if (!fd.valid()) return fd;
     const control::AcceptAck ack = {incoming.id};
     send(channel, &ack, sizeof(ack), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return UniqueFd(fd);
+    return fd;
   }
 
   std::string path_;

@@ -9,7 +9,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "sim/domain_link.h"
 #include "sim/guest_memory.h"
 #include "sim/hypervisor.h"
@@ -17,14 +19,23 @@
 
 namespace argosy::sim {
 
+// What a person decides about a domain.
+struct DomainConfig {
+  uint16_t domid = 0;
+  std::string name;                               // empty: domN
+  uint32_t ring_size = 256 * 1024;                // bytes of each of its rings
+  uint32_t buf_alloc = packet::kDefaultBufAlloc;  // receive buffer of each of its connections
+};
+
+// Whether this domain may have this name: 1 to 63 letters, digits, '-', '_' and '.', and nothing that is an address of
+// another domain ("3", "dom5", "host").  EINVAL.
+absl::Status CheckDomainName(absl::string_view name, uint16_t domid);
+
 class Domain {
  public:
   struct Options {
-    uint16_t domid = 0;
-    std::string name;
+    DomainConfig config;
     uint32_t cid_offset = 2;
-    uint32_t ring_size = 256 * 1024;
-    uint32_t buf_alloc = packet::kDefaultBufAlloc;
     uint64_t seed = 1;
   };
 
@@ -40,9 +51,10 @@ class Domain {
   // called.
   ~Domain();
 
-  uint16_t domid() const { return options_.domid; }
-  uint32_t cid() const { return options_.domid + options_.cid_offset; }
-  const Options& options() const { return options_; }
+  const DomainConfig& config() const { return options_.config; }
+  uint16_t domid() const { return config().domid; }
+  const std::string& name() const { return config().name; }
+  uint32_t cid() const { return domid() + options_.cid_offset; }
   packet::Endpoint& endpoint() { return *endpoint_; }
   DomainLink& link() { return *link_; }
   uint8_t* staging() { return staging_; }

@@ -109,7 +109,7 @@ absl::Status DomainLink::AddPartner(uint16_t domid) {
   }
 }
 
-void DomainLink::PartnerGone(uint16_t domid) { argo_link_peer_gone(&link_, domid, now_ms_); }
+void DomainLink::RemovePartner(uint16_t domid) { argo_link_remove_peer(&link_, domid); }
 
 bool DomainLink::Interrupt() { return argo_link_interrupt(&link_, now_ms_) != 0; }
 
@@ -254,7 +254,12 @@ void DomainLink::Send(const Header& header, const Payload& payload) {
   const uint32_t n = 1 + Describe(payload, iov + 1);
   const argo_send_class send_class = header.op == VSOCK_OP_RW ? ARGO_SEND_DATA : ARGO_SEND_REPLY;
   const int rc = argo_link_send(&link_, domid, send_class, iov, n, spare_.get(), now_ms_);
-  if (rc != 1) return;  // sent; or the session ended, which peer_lost() has told
+  if (rc == -ARGO_ENOBUFS || rc == -ARGO_EMSGSIZE) {
+    // A packet that vanishes would be a hole in a stream: better an end than that.
+    ++drop_unsent_;
+    argo_link_peer_gone(&link_, domid, now_ms_);
+  }
+  if (rc != 1) return;  // sent; or the session ended, which peer_lost() tells
   Queued* queued = spare_.release();
   spare_ = std::make_unique<Queued>();
   queued->bytes.resize(bytes.size() + payload.size());

@@ -45,8 +45,8 @@ class DomainLink : public packet::Link {
 
   // A partner of this domain; idempotent.  ENOSPC when there are 128.
   absl::Status AddPartner(uint16_t domid);
-  // The partner is known to be gone.
-  void PartnerGone(uint16_t domid);
+  // The partner is gone: its session ends, its place is free.
+  void RemovePartner(uint16_t domid);
 
   // VIRQ_ARGO: true if there is more to do at once.
   bool Interrupt();
@@ -58,6 +58,8 @@ class DomainLink : public packet::Link {
   const argo_peer* peer(uint16_t domid) const { return argo_link_peer(&link_, domid); }
   // Packets whose header did not fit the message.
   uint64_t drop_header() const { return drop_header_; }
+  // Packets that the link could not take, each the end of a session.
+  uint64_t drop_unsent() const { return drop_unsent_; }
 
   // packet::Link
   Reach Reaches(uint64_t cid) const override;
@@ -94,6 +96,7 @@ class DomainLink : public packet::Link {
   std::mt19937_64 random_;
   uint64_t now_ms_ = 0;
   uint64_t drop_header_ = 0;
+  uint64_t drop_unsent_ = 0;
   Scratch* scratch_ = nullptr;
   uint8_t* bounce_ = nullptr;  // ARGO_LINK_MAX_MESSAGE bytes
   absl::flat_hash_map<uint16_t, Pages> rings_;

@@ -18,20 +18,24 @@ EventLoop::~EventLoop() = default;
 absl::Status EventLoop::Add(int fd, Handler* handler) {
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
-  event.data.ptr = handler;
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+  event.data.u64 = next_token_;
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     return SystemError(errno, "cannot watch a descriptor");
+  }
+  handler->watched_fd_ = fd;
+  handler->token_ = next_token_;
+  handlers_[next_token_++] = handler;
   return absl::OkStatus();
 }
 
-void EventLoop::WantWrite(int fd, Handler* handler, bool want) {
+void EventLoop::WantWrite(Handler* handler, bool want) {
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
   if (want) event.events |= EPOLLOUT;
-  event.data.ptr = handler;
+  event.data.u64 = handler->token_;
   // Cannot fail for a descriptor that was added; a change reports what is ready now, so that no
   // edge is lost.
-  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, handler->watched_fd_, &event);
 }
 
 void EventLoop::Again(Handler* handler) {
@@ -42,6 +46,10 @@ void EventLoop::Again(Handler* handler) {
 
 void EventLoop::Retire(std::unique_ptr<Handler> handler) {
   handler->retired_ = true;
+  if (handler->token_ != 0) {
+    handlers_.erase(handler->token_);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, handler->watched_fd_, nullptr);
+  }
   retired_.push_back(std::move(handler));
 }
 
@@ -63,8 +71,8 @@ absl::Status EventLoop::RunOnce(absl::Time deadline) {
     if (!handler->retired_) handler->OnTurn();
   }
   for (int i = 0; i < n; ++i) {
-    auto* handler = static_cast<Handler*>(events[i].data.ptr);
-    if (!handler->retired_) handler->OnEvents(events[i].events);
+    auto it = handlers_.find(events[i].data.u64);
+    if (it != handlers_.end()) it->second->OnEvents(events[i].events);
   }
   // turns_ may still name a retired handler.
   if (!retired_.empty()) {

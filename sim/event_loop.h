@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "transport/unique_fd.h"
@@ -29,6 +30,8 @@ class EventLoop {
 
    private:
     friend class EventLoop;
+    uint64_t token_ = 0;  // 0: not watched
+    int watched_fd_ = -1;
     bool retired_ = false;
     bool in_turns_ = false;
   };
@@ -36,26 +39,30 @@ class EventLoop {
   EventLoop();
   ~EventLoop();
 
-  // Watches `fd` for input and hang-up, edge-triggered.  The descriptor stays the handler's;
-  // closing it ends the watch.
+  // Watches `fd` for input and hang-up, edge-triggered, until the handler is retired; one descriptor for each handler.  It
+  // stays the handler's, and open as long as the handler lives.  The error is epoll's.
   absl::Status Add(int fd, Handler* handler);
   // Also (or no longer) for room to write.  Off by default: a reader that empties its socket would
   // wake us each time.
-  void WantWrite(int fd, Handler* handler, bool want);
+  void WantWrite(Handler* handler, bool want);
 
   // Gives the handler another turn in this round, after the others had theirs: for work that
   // stopped at its budget.
   void Again(Handler* handler);
 
-  // Takes over a handler that is done (its descriptor is closed): it gets no more calls and is
-  // destroyed when no call of the current round can reach it.
+  // Takes over a handler that is done: it gets no more calls, and is destroyed when no call of the current round can reach
+  // it.
   void Retire(std::unique_ptr<Handler> handler);
 
-  // Waits until `deadline` at most and handles one round.  EIO if epoll fails.
+  // Waits until `deadline` at most and handles one round.  The error is epoll's.
   absl::Status RunOnce(absl::Time deadline);
 
  private:
   UniqueFd epoll_;
+  // By token, not by address: a program may hold a duplicate of a descriptor that we closed, and the kernel then goes on to
+  // report its events.
+  uint64_t next_token_ = 1;
+  absl::flat_hash_map<uint64_t, Handler*> handlers_;
   std::vector<Handler*> turns_;
   std::vector<std::unique_ptr<Handler>> retired_;
 };

@@ -40,25 +40,25 @@ absl::StatusOr<Domain*> Machine::Create(const DomainConfig& config) {
         EINVAL, absl::StrCat("ring size ", config.ring_size,
                              " is no multiple of 16 between 4096 and ", ARGO_MAX_USABLE_RING_SIZE));
   }
-  if (Find(config.domid) != nullptr)
+  if (Find(config.domid) != nullptr) {
     return ErrnoError(EEXIST, absl::StrCat("domain ", config.domid, " exists already"));
-  if (!config.name.empty() && Find(config.name) != nullptr) {
-    return ErrnoError(EEXIST, absl::StrCat("a domain named '", config.name, "' exists already"));
+  }
+  DomainConfig named = config;
+  if (named.name.empty()) named.name = absl::StrCat("dom", config.domid);
+  if (absl::Status s = CheckDomainName(named.name, config.domid); !s.ok()) return s;
+  if (Find(named.name) != nullptr) {
+    return ErrnoError(EEXIST, absl::StrCat("a domain named '", named.name, "' exists already"));
   }
   if (domains_.size() >= ARGO_MAX_RINGS_PER_DOMAIN) {
     return ErrnoError(ENOSPC,
                       absl::StrCat("there are ", domains_.size(), " domains: a domain has ",
                                    ARGO_MAX_RINGS_PER_DOMAIN, " rings, one for each partner"));
   }
-  auto domain =
-      Domain::Create(hypervisor_,
-                     {.domid = config.domid,
-                      .name = config.name.empty() ? absl::StrCat("dom", config.domid) : config.name,
-                      .cid_offset = options_.cid_offset,
-                      .ring_size = config.ring_size,
-                      .buf_alloc = config.buf_alloc,
-                      .seed = options_.seed + 0x9E3779B97F4A7C15u * ++boots_},
-                     &budget_);
+  auto domain = Domain::Create(hypervisor_,
+                               {.config = named,
+                                .cid_offset = options_.cid_offset,
+                                .seed = options_.seed + 0x9E3779B97F4A7C15u * ++boots_},
+                               &budget_);
   if (!domain.ok()) return domain.status();
   Domain* created = domain->get();
   domains_[config.domid] = *std::move(domain);
@@ -77,7 +77,7 @@ absl::Status Machine::Kill(uint16_t domid) {
   if (domains_.erase(domid) == 0)
     return ErrnoError(ENODEV, absl::StrCat("there is no domain ", domid));
   // As dom0's toolstack sees @releaseDomain; a guest would find out by its next probe.
-  for (auto& [other, domain] : domains_) domain->link().PartnerGone(domid);
+  for (auto& [other, domain] : domains_) domain->link().RemovePartner(domid);
   return absl::OkStatus();
 }
 
@@ -88,7 +88,7 @@ Domain* Machine::Find(uint16_t domid) {
 
 Domain* Machine::Find(absl::string_view name) {
   for (auto& [domid, domain] : domains_) {
-    if (domain->options().name == name) return domain.get();
+    if (domain->name() == name) return domain.get();
   }
   absl::ConsumePrefix(&name, "dom");
   uint32_t domid;

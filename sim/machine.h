@@ -42,17 +42,10 @@ class Machine {
     size_t buffer_budget = size_t{4} << 30;
   };
 
-  struct DomainConfig {
-    uint16_t domid = 0;
-    std::string name;
-    uint32_t ring_size = 256 * 1024;
-    uint32_t buf_alloc = packet::kDefaultBufAlloc;
-  };
-
   explicit Machine(const Options& options);
   ~Machine();
 
-  // Boots a domain.  EEXIST (domid or name), EINVAL (domid above 0x7FEF, bad ring size), ENOSPC
+  // Boots a domain.  EEXIST (domid or name), EINVAL (domid above 0x7FEF, bad ring size, bad name), ENOSPC
   // (128 domains), ENOMEM.
   absl::StatusOr<Domain*> Create(const DomainConfig& config);
   // Kills a domain at once.  Its users are not called: the owner of programs ends them.  ENODEV.

@@ -184,9 +184,11 @@ TEST_F(MachineTest, SmallRingsStillCarryEverything) {
 
 TEST_F(MachineTest, RefusesWhatCannotBe) {
   EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 0}).status()), EEXIST);
-  EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 5, .name = "dom1"}).status()), EEXIST);
+  ASSERT_TRUE(machine_.Create({.domid = 5, .name = "web"}).ok());
+  EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 6, .name = "web"}).status()), EEXIST);
+  EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 6, .name = "dom1"}).status()), EINVAL);
   EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 0x7FF0}).status()), EINVAL);
-  EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 5, .ring_size = 100}).status()), EINVAL);
+  EXPECT_EQ(ErrnoOf(machine_.Create({.domid = 6, .ring_size = 100}).status()), EINVAL);
   EXPECT_EQ(ErrnoOf(machine_.Kill(77)), ENODEV);
 }
 

@@ -99,6 +99,8 @@ absl::Status ProgramSocket::PrepareDescriptor(int fd, uint16_t type) {
   return absl::OkStatus();
 }
 
+void ProgramSocket::GiveUp() { connection_->Reset(); }
+
 void ProgramSocket::Accepted() {
   listener_ = nullptr;
   domain_.endpoint().Accepted(*connection_);
@@ -132,7 +134,7 @@ void ProgramSocket::OnEvents(uint32_t events) {
   }
   if ((events & EPOLLOUT) != 0 && !output_shut_) {
     can_write_ = true;
-    loop_.WantWrite(fd_.get(), this, false);
+    loop_.WantWrite(this, false);
     connection_->Drain();
     if (connection_ == nullptr) return;
   }
@@ -172,9 +174,6 @@ ssize_t ProgramSocket::PumpStream() {
     EndOfInput();
     return -1;
   }
-  // A short read emptied the socket: the next byte is a new event.  Not so before an end-of-file
-  // that was announced.
-  if (static_cast<size_t>(n) < room && !hung_up_) can_read_ = false;
   connection_->Send(Payload(absl::MakeConstSpan(domain_.staging(), n)));
   return n;
 }
@@ -197,14 +196,14 @@ ssize_t ProgramSocket::PumpMessage() {
   message.msg_controllen = sizeof(ancillary);
   const ssize_t n = recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return ReadFailed(errno);
-  // With SO_PASSCRED every message names its sender, and end-of-file does not: so an empty message
-  // is none.
-  if (n == 0 && message.msg_controllen == 0) {
+  // With SO_PASSCRED every message names its sender, and end-of-file does not: so an empty message is none.
+  if (!control::TakeAncillary(message, nullptr) && n == 0) {
     EndOfInput();
     return -1;
   }
   if ((message.msg_flags & MSG_TRUNC) != 0 || !connection_->CanSendMessage(n)) {
-    // Larger than any message may be: the program raised the limit that stands on its descriptor.
+    // Larger than the peer's buffer, or than any message may be if the program raised the limit of its descriptor: too late
+    // to refuse it, and a message must not be lost in silence.
     connection_->Reset();
     return -1;
   }
@@ -245,7 +244,7 @@ ssize_t ProgramSocket::Write(const Payload& data) {
   }
   if (n < static_cast<ssize_t>(data.size())) {
     can_write_ = false;
-    loop_.WantWrite(fd_.get(), this, true);
+    loop_.WantWrite(this, true);
   }
   return n;
 }
@@ -255,6 +254,7 @@ void ProgramSocket::OnConnected(Connection& connection) {
   control::ConnectResult result;
   result.local_port = connection.local().port;
   SendRecord(fd_.get(), result);
+  loop_.Again(this);  // it may have written already
 }
 
 size_t ProgramSocket::OnData(Connection&, const Payload& data) {
@@ -274,7 +274,7 @@ void ProgramSocket::OnPeerFinished(Connection&) {
   shutdown(fd_.get(), SHUT_WR);
   // From now on each read of the program is an event; the turn looks whether there was none to wait
   // for.
-  loop_.WantWrite(fd_.get(), this, true);
+  loop_.WantWrite(this, true);
   loop_.Again(this);
 }
 
@@ -347,27 +347,15 @@ void ProgramListener::HandOver() {
   const int type = type_ == VSOCK_TYPE_STREAM ? SOCK_STREAM : SOCK_SEQPACKET;
   int pair[2];
   if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair) != 0) {
-    waiting_.push_front(socket);  // out of descriptors: tried again at the next arrival or answer
+    socket->GiveUp();  // out of descriptors: better reset than left to wait for ever
     return;
   }
   UniqueFd ours(pair[0]), theirs(pair[1]);
   const Connection* connection = socket->connection();
   control::Incoming incoming = {socket->id(), connection->peer().cid, connection->peer().port};
-  iovec iov = {&incoming, sizeof(incoming)};
-  alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  message.msg_control = ancillary;
-  message.msg_controllen = sizeof(ancillary);
-  cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
-  cmsg->cmsg_level = SOL_SOCKET;
-  cmsg->cmsg_type = SCM_RIGHTS;
-  cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-  const int fd = theirs.get();
-  std::memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-  if (sendmsg(channel_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-    waiting_.push_front(socket);  // the program is gone; the hang-up event ends the listener
+  if (control::SendRecord(channel_.get(), control::Bytes(incoming), theirs.get(), MSG_DONTWAIT) <
+      0) {
+    socket->GiveUp();  // the program is gone, or has too many descriptors under way
     return;
   }
   ack_expected_ = true;
@@ -423,7 +411,7 @@ void ProgramDatagram::Pump() {
       return;
     }
     std::memcpy(&to, domain_.staging(), sizeof(to));
-    // Unreliable: what the carrier cannot take now is dropped, and the endpoint counts it.
+    // Unreliable: what cannot be sent is dropped, and the endpoint counts it.
     domain_.endpoint()
         .SendDatagram(port_, {to.cid, to.port},
                       Payload(absl::MakeConstSpan(domain_.staging() + sizeof(to), n - sizeof(to))))

@@ -72,6 +72,8 @@ class ProgramSocket : public EventLoop::Handler, public packet::ConnectionUser {
   static absl::Status PrepareDescriptor(int fd, uint16_t type);
   // Starts to move data between the connection and `fd`.
   absl::Status Attach(UniqueFd fd);
+  // Resets the connection.
+  void GiveUp();
   // The program took it from its listener.
   void Accepted();
   // Answers on the descriptor of a connect that failed before there was a connection.
@@ -164,10 +166,16 @@ class ProgramListener : public EventLoop::Handler, public packet::ListenerUser {
 
 class ProgramDatagram : public EventLoop::Handler, public packet::DatagramUser {
  public:
-  ProgramDatagram(EventLoop& loop, SocketOwner& owner, Domain& domain, UniqueFd channel)
-      : loop_(loop), owner_(owner), domain_(domain), channel_(std::move(channel)) {}
+  ProgramDatagram(EventLoop& loop, SocketOwner& owner, Domain& domain, uint64_t client,
+                  UniqueFd channel)
+      : loop_(loop),
+        owner_(owner),
+        domain_(domain),
+        client_(client),
+        channel_(std::move(channel)) {}
 
   Domain& domain() { return domain_; }
+  uint64_t client() const { return client_; }
   uint32_t port() const { return port_; }
   absl::Status Start(uint32_t port);
 
@@ -181,6 +189,7 @@ class ProgramDatagram : public EventLoop::Handler, public packet::DatagramUser {
   EventLoop& loop_;
   SocketOwner& owner_;
   Domain& domain_;
+  const uint64_t client_;
   UniqueFd channel_;
   uint32_t port_ = 0;
 };

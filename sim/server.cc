@@ -3,9 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,12 +10,21 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "sim/report.h"
 #include "spdlog/spdlog.h"
+#include "transport/address.h"
 #include "transport/error.h"
 
 namespace argosy::sim {
+namespace {
+
+// Requests of one program, or programs accepted, in one turn; then the others have theirs.
+constexpr int kTurnRequests = 64;
+// Between two looks for a free descriptor.
+constexpr absl::Duration kAcceptRetry = absl::Milliseconds(100);
+
+}  // namespace
 
 using control::Answer;
 using control::Kind;
@@ -40,12 +46,16 @@ class Server::Client : public EventLoop::Handler {
 
   // What is known of its sockets: alive, or how they ended.
   struct Known {
-    bool alive = true;
-    bool asked = false;  // Finish came while it was alive
+    ProgramSocket* alive = nullptr;  // then the rest does not count yet
+    bool asked = false;              // Finish came while it was alive
+    bool forgotten = false;          // Forget came while it was alive
     int error = 0;
     std::string message;
   };
   absl::flat_hash_map<uint32_t, Known>& known() { return known_; }
+  size_t ended_or_alive() const { return known_.size(); }
+  // Its sockets, listeners and datagram sockets that live.
+  size_t living = 0;
 
   // False: the program does not read its answers, or is gone.
   template <typename Record>
@@ -62,6 +72,7 @@ class Server::Client : public EventLoop::Handler {
   }
 
   void OnEvents(uint32_t events) override;
+  void OnTurn() override { OnEvents(0); }
 
  private:
   Server& server_;
@@ -74,50 +85,36 @@ class Server::Client : public EventLoop::Handler {
 
 class Server::Acceptor : public EventLoop::Handler {
  public:
-  Acceptor(Server& server, UniqueFd fd)
-      : server_(server), fd_(std::move(fd)), spare_(OpenSpare()) {}
-  int fd() const { return fd_.get(); }
+  Acceptor(Server& server, UnixListener listener)
+      : server_(server), listener_(std::move(listener)), spare_(OpenSpare()) {}
+  int fd() const { return listener_.fd(); }
   void OnEvents(uint32_t) override { server_.AcceptClients(); }
-  // Out of descriptors: gives up the spare one to take a client and turn it away, so that it does
-  // not wait for ever.
-  void TurnAway() {
+  void OnTurn() override { server_.AcceptClients(); }
+  // Out of descriptors: gives up the spare one to take a client and turn it away, so that it does not wait for ever.  False
+  // if there was none: accept4() looks for a free descriptor before it looks for a client.
+  bool TurnAway() {
     spare_.reset();
-    UniqueFd client(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    client.reset();
+    const bool took = UniqueFd(accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
     spare_ = OpenSpare();
+    return took;
   }
 
  private:
   static UniqueFd OpenSpare() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
   Server& server_;
-  UniqueFd fd_;
+  UnixListener listener_;
   UniqueFd spare_;
 };
 
 void Server::Client::OnEvents(uint32_t) {
   Server& server = server_;
-  for (;;) {
+  for (int i = 0; i < kTurnRequests; ++i) {
     uint8_t record[sizeof(Request) + 1];  // one more, to see what is too long
-    iovec iov = {record, sizeof(record)};
-    alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = ancillary;
-    message.msg_controllen = sizeof(ancillary);
-    const ssize_t n = recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    UniqueFd fd;
+    bool truncated;
+    const ssize_t n = control::ReceiveRecord(fd_.get(), absl::MakeSpan(record), &fd, &truncated);
     if (n < 0 && errno == EAGAIN) return;
     if (n < 0 && errno == EINTR) continue;
-    UniqueFd fd;
-    if (n >= 0) {
-      const cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
-      if (cmsg != nullptr && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-          cmsg->cmsg_len == CMSG_LEN(sizeof(int))) {
-        int received;
-        std::memcpy(&received, CMSG_DATA(cmsg), sizeof(received));
-        fd.reset(received);
-      }
-    }
     if (n <= 0) {
       server.Disconnect(*this);
       return;
@@ -125,23 +122,38 @@ void Server::Client::OnEvents(uint32_t) {
     Request request;
     absl::string_view why;
     if (!control::ParseRequest(absl::MakeConstSpan(record, n), &request, &why)) {
-      spdlog::warn("program {} (pid {}) sent {}: disconnected", name_, pid(), std::string(why));
+      server.Warn(
+          absl::StrCat("program ", name_, " (pid ", pid(), ") sent ", why, ": disconnected"));
       Fail(0, EPROTO,
            absl::StrCat("argosy-sim got ", why, "; this program is not of the same version"));
       server.Disconnect(*this);
       return;
     }
+    if (truncated) {
+      // Our table of descriptors is full.  The program sees its pair closed.
+      server.Warn("out of descriptors: a request failed");
+      continue;
+    }
     server.Dispatch(*this, request, std::move(fd));
     if (server.clients_.find(name_) == server.clients_.end()) return;
   }
+  server.loop_.Again(this);  // the others first
 }
 
 Server::Server(Machine& machine, EventLoop& loop) : machine_(machine), loop_(loop) {}
 
 template <typename T>
+void Server::Own(Owned<T>& all, std::unique_ptr<T> object) {
+  if (auto it = clients_.find(object->client()); it != clients_.end()) ++it->second->living;
+  T* const raw = object.get();
+  all[raw] = std::move(object);
+}
+
+template <typename T>
 void Server::Retire(Owned<T>& all, T* object) {
   auto it = all.find(object);
   if (it == all.end()) return;
+  if (auto c = clients_.find(object->client()); c != clients_.end()) --c->second->living;
   loop_.Retire(std::move(it->second));
   all.erase(it);
 }
@@ -161,79 +173,21 @@ Server::~Server() {
 
 // ---- life ----
 
-namespace {
-
-// Takes PATH.lock, which says that this path is served.  The kernel frees it with the process,
-// however it ends.
-absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
-  const std::string lock_path = path + ".lock";
-  for (;;) {
-    UniqueFd fd(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd.valid()) return SystemError(errno, absl::StrCat("cannot open ", lock_path));
-    if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      return ErrnoError(EADDRINUSE, absl::StrCat("another argosy-sim serves ", path,
-                                                 ": stop it first, or choose another --socket"));
-    }
-    // The last owner removes the file as it goes: make sure that we hold the one that stands there.
-    struct stat held, there;
-    if (fstat(fd.get(), &held) == 0 && stat(lock_path.c_str(), &there) == 0 &&
-        held.st_ino == there.st_ino)
-      return fd;
-  }
-}
-
-absl::Status MakeFolder(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos || slash == 0) return absl::OkStatus();
-  const std::string folder = path.substr(0, slash);
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-    return SystemError(errno, absl::StrCat("cannot make the folder ", folder));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 absl::Status Server::Start(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return ErrnoError(ENAMETOOLONG, absl::StrCat("the socket's path '", path, "' must have 1 to ",
-                                                 sizeof(address.sun_path) - 1, " characters"));
-  }
-  path.copy(address.sun_path, path.size());
-  if (absl::Status s = MakeFolder(path); !s.ok()) return s;
-  absl::StatusOr<UniqueFd> lock = TakeLock(path);
-  if (!lock.ok()) return lock.status();
-  struct stat there;
-  if (lstat(path.c_str(), &there) == 0) {
-    if (!S_ISSOCK(there.st_mode)) {
-      return ErrnoError(EEXIST,
-                        absl::StrCat(path, " exists and is no socket: choose another --socket"));
-    }
-    unlink(path.c_str());  // nobody holds the lock, so its owner is dead
-  }
-  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return SystemError(errno, "cannot make a socket");
-  const mode_t mask = umask(0177);
-  const int bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
-  const int bind_error = errno;
-  umask(mask);
-  if (bound != 0) return SystemError(bind_error, absl::StrCat("cannot make the socket ", path));
-  if (listen(fd.get(), 512) != 0)
-    return SystemError(errno, absl::StrCat("cannot listen on ", path));
-  lock_ = *std::move(lock);
-  path_ = path;
-  acceptor_ = std::make_unique<Acceptor>(*this, std::move(fd));
+  absl::StatusOr<UnixListener> listener = UnixListener::Create(path);
+  if (!listener.ok()) return listener.status();
+  acceptor_ = std::make_unique<Acceptor>(*this, *std::move(listener));
   return loop_.Add(acceptor_->fd(), acceptor_.get());
 }
 
 absl::Status Server::RunOnce(absl::Time until) {
-  machine_.Advance(absl::Now());
-  // A turn of each domain's interrupts between two looks at the programs: neither starves the
-  // other.
+  const absl::Time now = absl::Now();
+  machine_.Advance(now);
+  if (now >= retry_accept_) AcceptClients();
+  // A turn of each domain's interrupts between two looks at the programs: neither starves the other.
   const bool more = machine_.Run();
-  return loop_.RunOnce(more ? absl::InfinitePast() : std::min(until, machine_.NextDeadline()));
+  return loop_.RunOnce(more ? absl::InfinitePast()
+                            : std::min({until, retry_accept_, machine_.NextDeadline()}));
 }
 
 void Server::Stop(absl::string_view reason) {
@@ -244,23 +198,22 @@ void Server::Stop(absl::string_view reason) {
     control::SetText(goodbye.message, reason);
     client->Send(goodbye);
   }
-  if (!path_.empty()) {
-    unlink(path_.c_str());
-    unlink((path_ + ".lock").c_str());
-    path_.clear();
-  }
+  acceptor_.reset();
 }
 
 void Server::AcceptClients() {
-  for (;;) {
+  retry_accept_ = absl::InfiniteFuture();
+  for (int i = 0; i < kTurnRequests; ++i) {
     UniqueFd fd(accept4(acceptor_->fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) {
-      if (errno == EMFILE || errno == ENFILE) {
-        spdlog::warn("out of descriptors: a program was turned away");
-        acceptor_->TurnAway();
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno != EMFILE && errno != ENFILE) return;
+      if (acceptor_->TurnAway()) {
+        Warn("out of descriptors: a program was turned away");
         continue;
       }
-      if (errno == EINTR || errno == ECONNABORTED) continue;
+      // Whoever comes now makes no new event: look again.
+      retry_accept_ = absl::Now() + kAcceptRetry;
       return;
     }
     ucred credentials = {};
@@ -276,6 +229,14 @@ void Server::AcceptClients() {
     if (!loop_.Add(client->fd(), client.get()).ok()) continue;
     clients_[name] = std::move(client);
   }
+  loop_.Again(acceptor_.get());
+}
+
+void Server::Warn(absl::string_view text) {
+  // Whoever breaks the protocol may do it often.
+  if (absl::Now() < next_warning_) return;
+  next_warning_ = absl::Now() + absl::Seconds(1);
+  spdlog::warn("{}", std::string(text));
 }
 
 void Server::Disconnect(Client& client) {
@@ -316,8 +277,12 @@ void Server::Dispatch(Client& client, const Request& request, UniqueFd fd) {
       return Finish(client, request);
     case Kind::kForget: {
       auto it = client.known().find(request.id);
-      // A live one is only marked by its absence: its end is then told to nobody.
-      if (it != client.known().end()) client.known().erase(it);
+      if (it == client.known().end()) return;
+      if (it->second.alive != nullptr) {
+        it->second.forgotten = true;
+      } else {
+        client.known().erase(it);
+      }
       return;
     }
     case Kind::kResolve:
@@ -344,7 +309,7 @@ void Server::Hello(Client& client, const Request& request) {
     Domain* domain = machine_.Find(name);
     if (domain == nullptr) {
       std::vector<std::string> names;
-      for (const auto& [domid, d] : machine_.domains()) names.push_back(d->options().name);
+      for (const auto& [domid, d] : machine_.domains()) names.push_back(d->name());
       error = ENODEV;
       why = absl::StrCat("no domain '", name,
                          "' on this machine; there are: ", absl::StrJoin(names, ", "));
@@ -366,12 +331,10 @@ void Server::Hello(Client& client, const Request& request) {
 void Server::Connect(Client& client, const Request& request, UniqueFd fd) {
   Domain& domain = *client.domain();
   absl::Status status = ProgramSocket::PrepareDescriptor(fd.get(), request.type);
-  if (status.ok() && client.known().size() >= kMaxSocketsPerClient) {
-    status =
-        ErrnoError(ENOBUFS, absl::StrCat("a program may have ", kMaxSocketsPerClient, " sockets"));
-  }
-  if (status.ok() && client.known().contains(request.id))
+  if (status.ok()) status = CheckLimits(client);
+  if (status.ok() && client.known().contains(request.id)) {
     status = ErrnoError(EINVAL, "the socket id is taken");
+  }
   if (status.ok() && request.local_port < packet::kFirstUnprivilegedPort && !client.privileged()) {
     status = ErrnoError(
         EACCES, absl::StrCat("port ", request.local_port, " needs root: use 1024 or above"));
@@ -394,11 +357,23 @@ void Server::Connect(Client& client, const Request& request, UniqueFd fd) {
     ProgramSocket::Refuse(fd, ErrnoOf(connection.status()), message);
     return;
   }
-  client.known()[request.id] = {};
   socket->set_connection(*connection);
   ProgramSocket* raw = socket.get();
-  sockets_[raw] = std::move(socket);
+  client.known()[request.id] = {.alive = raw};
+  Own(sockets_, std::move(socket));
   if (!raw->Attach(std::move(fd)).ok()) (*connection)->Reset();
+}
+
+absl::Status Server::CheckLimits(const Client& client) {
+  if (client.living >= kMaxSocketsPerClient) {
+    return ErrnoError(ENOBUFS,
+                      absl::StrCat("a program may have ", kMaxSocketsPerClient, " sockets"));
+  }
+  if (client.ended_or_alive() >= kMaxKnownPerClient) {
+    return ErrnoError(ENOBUFS,
+                      "this program never asked how its connections ended, nor forgot them");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Server::CheckBind(const Client& client, const Request& request, const UniqueFd& fd) {
@@ -407,6 +382,7 @@ absl::Status Server::CheckBind(const Client& client, const Request& request, con
     status =
         ErrnoError(EACCES, absl::StrCat("port ", request.port, " needs root: use 1024 or above"));
   }
+  if (status.ok()) status = CheckLimits(client);
   if (!status.ok()) SendListenResult(fd.get(), status, 0);
   return status;
 }
@@ -416,16 +392,17 @@ void Server::Listen(Client& client, const Request& request, UniqueFd fd) {
   auto listener = std::make_unique<ProgramListener>(loop_, *this, *client.domain(), client.name(),
                                                     request.type, std::move(fd));
   ProgramListener* raw = listener.get();
-  listeners_[raw] = std::move(listener);
+  Own(listeners_, std::move(listener));
   const int backlog = std::clamp(request.backlog, 1, packet::kMaxBacklog);
   if (!raw->Start(request.port, backlog).ok()) Retire(listeners_, raw);
 }
 
 void Server::BindDatagram(Client& client, const Request& request, UniqueFd fd) {
   if (!CheckBind(client, request, fd).ok()) return;
-  auto datagram = std::make_unique<ProgramDatagram>(loop_, *this, *client.domain(), std::move(fd));
+  auto datagram = std::make_unique<ProgramDatagram>(loop_, *this, *client.domain(), client.name(),
+                                                    std::move(fd));
   ProgramDatagram* raw = datagram.get();
-  datagrams_[raw] = std::move(datagram);
+  Own(datagrams_, std::move(datagram));
   if (!raw->Start(request.port).ok()) Retire(datagrams_, raw);
 }
 
@@ -435,7 +412,7 @@ void Server::Finish(Client& client, const Request& request) {
     if (!client.Fail(request.id, EINVAL, "there is no such socket")) Disconnect(client);
     return;
   }
-  if (it->second.alive) {
+  if (it->second.alive != nullptr) {
     it->second.asked = true;
     return;
   }
@@ -473,8 +450,13 @@ void Server::Command(Client& client, const Request& request) {
   } reply = {};
   reply.answer.kind = Kind::kText;
   reply.answer.id = request.id;
-  if (request.verb == Verb::kList) {
-    control::SetText(reply.text, Report());
+  if (request.verb == Verb::kStats) {
+    control::SetText(reply.text, ListCounters(machine_));
+  } else if (request.verb == Verb::kList) {
+    control::SetText(reply.text,
+                     absl::StrCat(ListDomains(machine_), "programs ", clients_.size(), ", sockets ",
+                                  sockets_.size(), ", buffers reserved ", machine_.reserved() >> 20,
+                                  " of ", machine_.budget() >> 20, " MiB\n"));
   } else {
     status = RunCommand(request.verb, control::GetText(request.name));
     if (clients_.find(name) == clients_.end()) return;  // it killed its own domain
@@ -489,28 +471,28 @@ void Server::Command(Client& client, const Request& request) {
 
 absl::Status Server::RunCommand(Verb verb, const std::string& name) {
   if (verb == Verb::kCreate) {
-    uint16_t domid = 0;
-    while (machine_.Find(domid) != nullptr) ++domid;
     if (name.empty()) return ErrnoError(EINVAL, "a new domain needs a name");
-    Machine::DomainConfig config;
-    config.domid = domid;
+    DomainConfig config;
     config.name = name;
+    // "domN" wants to be domain N; another name takes the first free place.
+    const absl::StatusOr<uint32_t> cid = ParseCid(name);
+    if (cid.ok() && name.compare(0, 3, "dom") == 0) {
+      config.domid = static_cast<uint16_t>(std::min<uint32_t>(*cid - kArgoCidOffset, UINT16_MAX));
+    } else {
+      while (machine_.Find(config.domid) != nullptr) ++config.domid;
+    }
     return machine_.Create(config).status();
   }
   Domain* domain = machine_.Find(name);
-  if (domain == nullptr)
+  if (domain == nullptr) {
     return ErrnoError(ENODEV, absl::StrCat("no domain '", name, "' on this machine"));
+  }
   switch (verb) {
     case Verb::kKill:
       return KillDomain(*domain);
     case Verb::kRestart: {
-      const Domain::Options old = domain->options();
+      const DomainConfig config = domain->config();
       if (absl::Status s = KillDomain(*domain); !s.ok()) return s;
-      Machine::DomainConfig config;
-      config.domid = old.domid;
-      config.name = old.name;
-      config.ring_size = old.ring_size;
-      config.buf_alloc = old.buf_alloc;
       return machine_.Create(config).status();
     }
     case Verb::kPause:
@@ -522,22 +504,8 @@ absl::Status Server::RunCommand(Verb verb, const std::string& name) {
   }
 }
 
-std::string Server::Report() {
-  std::string text =
-      absl::StrFormat("%-6s %-6s %-16s %-8s %s\n", "DOMID", "CID", "NAME", "STATE", "CONNECTIONS");
-  for (const auto& [domid, domain] : machine_.domains()) {
-    absl::StrAppendFormat(&text, "%-6d %-6d %-16s %-8s %d\n", domid, domain->cid(),
-                          domain->options().name, domain->paused() ? "paused" : "running",
-                          domain->endpoint().connections());
-  }
-  absl::StrAppendFormat(&text, "programs %d, sockets %d, buffers reserved %d of %d MiB\n",
-                        clients_.size(), sockets_.size(), machine_.reserved() >> 20,
-                        machine_.budget() >> 20);
-  return text;
-}
-
 absl::Status Server::KillDomain(Domain& domain) {
-  const std::string reason = absl::StrCat("domain ", domain.options().name, " was killed");
+  const std::string reason = absl::StrCat("domain ", domain.name(), " was killed");
   // Programs first, while the domain still exists; then nothing points at it any more.
   std::vector<ProgramSocket*> dead;
   for (auto& [raw, socket] : sockets_) {
@@ -567,18 +535,23 @@ absl::Status Server::KillDomain(Domain& domain) {
 // ---- SocketOwner ----
 
 void Server::SocketEnded(ProgramSocket* socket, int error, absl::string_view message) {
-  auto owned = sockets_.find(socket);
-  if (owned == sockets_.end()) return;
-  if (auto client = clients_.find(socket->client()); client != clients_.end()) {
-    auto known = client->second->known().find(socket->id());
-    if (known != client->second->known().end()) {
-      const bool asked = known->second.asked;
-      known->second = {.alive = false, .error = error, .message = std::string(message)};
-      if (asked) {
+  if (!sockets_.contains(socket)) return;
+  if (auto it = clients_.find(socket->client()); it != clients_.end()) {
+    Client& client = *it->second;
+    auto known = client.known().find(socket->id());
+    // An id may be another socket's by now: accepted ones wrap.
+    if (known != client.known().end() && known->second.alive == socket) {
+      const Client::Known was = known->second;
+      if (was.forgotten) {
+        client.known().erase(known);
+      } else {
+        known->second = {.error = error, .message = std::string(message)};
+      }
+      if (was.asked && !was.forgotten) {
         Request request;
         request.kind = Kind::kFinish;
         request.id = socket->id();
-        Finish(*client->second, request);
+        Finish(client, request);
       }
     }
   }
@@ -586,18 +559,18 @@ void Server::SocketEnded(ProgramSocket* socket, int error, absl::string_view mes
 }
 
 ProgramSocket* Server::SocketArrived(ProgramListener* listener, packet::Connection& connection) {
-  uint32_t id = next_accepted_;
+  const uint32_t id = next_accepted_;
   next_accepted_ = std::max(next_accepted_ + 1, control::kDaemonIds);  // wraps to the first
   auto socket =
       std::make_unique<ProgramSocket>(loop_, *this, listener->domain(), listener->client(), id);
   socket->set_connection(&connection);
-  // Over the limit nobody can ask how it ended, and that is all.
-  if (auto client = clients_.find(listener->client());
-      client != clients_.end() && client->second->known().size() < kMaxSocketsPerClient) {
-    client->second->known()[id] = {};
-  }
   ProgramSocket* raw = socket.get();
-  sockets_[raw] = std::move(socket);
+  auto client = clients_.find(listener->client());
+  // Over the limit nobody can ask how it ended, and that is all.
+  if (client != clients_.end() && client->second->ended_or_alive() < kMaxKnownPerClient) {
+    client->second->known().try_emplace(id, Client::Known{.alive = raw});
+  }
+  Own(sockets_, std::move(socket));
   return raw;
 }
 

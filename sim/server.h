@@ -26,6 +26,7 @@
 #include "sim/event_loop.h"
 #include "sim/machine.h"
 #include "sim/program_socket.h"
+#include "sim/unix_listener.h"
 #include "transport/unique_fd.h"
 
 namespace argosy::sim {
@@ -34,15 +35,17 @@ class Server : public SocketOwner {
  public:
   // Control connections at once; each program has one.
   static constexpr size_t kMaxClients = 4096;
-  // Sockets of one program, with those whose end nobody has asked about.
-  static constexpr size_t kMaxSocketsPerClient = 65536;
+  // Sockets, listeners and datagram sockets of one program: with both ends of 4096 connections it has half of the default
+  // budget.
+  static constexpr size_t kMaxSocketsPerClient = 8192;
+  // With those that have ended and that it may ask about.
+  static constexpr size_t kMaxKnownPerClient = 65536;
 
   // `machine` and `loop` outlive the server.
   Server(Machine& machine, EventLoop& loop);
   ~Server() override;
 
-  // Listens at `path` with mode 0600, making its last folder if need be.  EADDRINUSE: another
-  // instance serves it; a stale socket of a dead one is replaced.  ENAMETOOLONG, EACCES, ...
+  // Listens at `path`.  Errors of UnixListener::Create().
   absl::Status Start(const std::string& path);
 
   // Lets the domains handle what is pending; then waits for events, until `until` at most, and
@@ -52,15 +55,15 @@ class Server : public SocketOwner {
   // Says goodbye to every program and removes the socket.
   void Stop(absl::string_view reason);
 
-  size_t clients() const { return clients_.size(); }
-  size_t sockets() const { return sockets_.size(); }
-
  private:
   class Client;
   class Acceptor;
   template <typename T>
   using Owned = absl::flat_hash_map<T*, std::unique_ptr<T>>;
 
+  // Takes an object in, as its program's.
+  template <typename T>
+  void Own(Owned<T>& all, std::unique_ptr<T> object);
   // Takes an object out; it is destroyed when the loop can reach it no more.
   template <typename T>
   void Retire(Owned<T>& all, T* object);
@@ -68,6 +71,9 @@ class Server : public SocketOwner {
   void RetireAll(Owned<T>& all, const Domain& domain);
 
   void AcceptClients();
+  // Logs, at most once a second.
+  void Warn(absl::string_view text);
+  static absl::Status CheckLimits(const Client& client);
   void Dispatch(Client& client, const control::Request& request, UniqueFd fd);
   void Hello(Client& client, const control::Request& request);
   void Connect(Client& client, const control::Request& request, UniqueFd fd);
@@ -79,7 +85,6 @@ class Server : public SocketOwner {
   void Resolve(Client& client, const control::Request& request);
   void Command(Client& client, const control::Request& request);
   absl::Status RunCommand(control::Verb verb, const std::string& name);
-  std::string Report();
   // Ends everything of a domain, then the domain.
   absl::Status KillDomain(Domain& domain);
   void Disconnect(Client& client);
@@ -92,10 +97,10 @@ class Server : public SocketOwner {
 
   Machine& machine_;
   EventLoop& loop_;
-  std::string path_;
-  UniqueFd lock_;
   std::unique_ptr<Acceptor> acceptor_;
   uint64_t next_client_ = 1;
+  absl::Time retry_accept_ = absl::InfiniteFuture();
+  absl::Time next_warning_ = absl::InfinitePast();
   uint32_t next_accepted_ = control::kDaemonIds;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Client>> clients_;
   Owned<ProgramSocket> sockets_;

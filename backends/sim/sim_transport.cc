@@ -114,15 +114,28 @@ class SimConnecting : public Connecting {
   const SocketType type_;
 };
 
+// Waits until `deadline` for a record on a channel.  As poll().
+int AwaitRecord(int channel, absl::Time deadline) {
+  for (;;) {
+    pollfd p = {channel, POLLIN, 0};
+    const int64_t ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+    const int ready = poll(&p, 1, static_cast<int>(std::max<int64_t>(ms, 0)));
+    if (ready >= 0 || errno != EINTR) return ready;
+  }
+}
+
 // The daemon's answer to a request for a listener or a datagram socket: its port.
 absl::StatusOr<uint32_t> AwaitPort(int channel) {
-  pollfd p = {channel, POLLIN, 0};
-  const int ready = poll(&p, 1, 10000);
-  if (ready == 0) return ErrnoError(ETIMEDOUT, "argosy-sim does not answer");
+  if (AwaitRecord(channel, absl::Now() + absl::Seconds(10)) == 0) {
+    return ErrnoError(ETIMEDOUT, "argosy-sim does not answer");
+  }
   sim::control::ListenResult result;
-  if (recv(channel, &result, sizeof(result), MSG_DONTWAIT) != sizeof(result))
+  if (recv(channel, &result, sizeof(result), MSG_DONTWAIT) != sizeof(result)) {
     return ErrnoError(ENETRESET, kGone);
-  if (result.error != 0) return ErrnoError(result.error, sim::control::GetText(result.message));
+  }
+  if (result.error != 0) {
+    return ErrnoError(result.error, sim::control::GetText(result.message));
+  }
   return result.port;
 }
 
@@ -131,9 +144,10 @@ absl::StatusOr<uint32_t> AwaitPort(int channel) {
 void CloseChannel(int channel) {
   shutdown(channel, SHUT_WR);
   // The daemon closes its end behind what it has sent.
+  const absl::Time deadline = absl::Now() + absl::Seconds(1);
   char record[256];
-  pollfd p = {channel, POLLIN, 0};
-  while (poll(&p, 1, 1000) == 1 && recv(channel, record, sizeof(record), MSG_DONTWAIT) > 0) {
+  while (AwaitRecord(channel, deadline) == 1 &&
+         recv(channel, record, sizeof(record), MSG_DONTWAIT) > 0) {
   }
 }
 
@@ -149,30 +163,24 @@ class SimListener : public Listener {
 
   absl::StatusOr<Socket> Accept() override {
     sim::control::Incoming incoming;
-    iovec iov = {&incoming, sizeof(incoming)};
-    alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
-    message.msg_control = ancillary;
-    message.msg_controllen = sizeof(ancillary);
-    const ssize_t n = recvmsg(channel_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    auto* const bytes = reinterpret_cast<uint8_t*>(&incoming);
+    UniqueFd fd;
+    bool truncated;
+    const ssize_t n = sim::control::ReceiveRecord(
+        channel_.get(), absl::MakeSpan(bytes, sizeof(incoming)), &fd, &truncated);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
       return ErrnoError(EAGAIN, "no connection waits");
-    const cmsghdr* cmsg = n == sizeof(incoming) ? CMSG_FIRSTHDR(&message) : nullptr;
-    if (n == sizeof(incoming) && cmsg == nullptr && (message.msg_flags & MSG_CTRUNC) != 0) {
-      return ErrnoError(EMFILE, "out of file descriptors: a connection was lost");
     }
-    if (cmsg == nullptr || cmsg->cmsg_type != SCM_RIGHTS) return ErrnoError(ENETRESET, kGone);
-    int received;
-    std::memcpy(&received, CMSG_DATA(cmsg), sizeof(received));
-    UniqueFd fd(received);
+    if (n != sizeof(incoming) || (!fd.valid() && !truncated)) return ErrnoError(ENETRESET, kGone);
+    // Also for one that was lost, or no other would come.
+    const sim::control::AcceptAck ack = {incoming.id};
+    if (send(channel_.get(), &ack, sizeof(ack), MSG_NOSIGNAL) != sizeof(ack)) {
+      return ErrnoError(ENETRESET, kGone);
+    }
+    if (!fd.valid()) return ErrnoError(EMFILE, "out of file descriptors: a connection was lost");
     if (type_ == SocketType::kSeqpacket) {
       setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &sim::control::kMessageSendBuffer, sizeof(int));
     }
-    const sim::control::AcceptAck ack = {incoming.id};
-    if (send(channel_.get(), &ack, sizeof(ack), MSG_NOSIGNAL) != sizeof(ack))
-      return ErrnoError(ENETRESET, kGone);
     return Socket(std::move(fd), local_, {incoming.peer_cid, incoming.peer_port}, type_,
                   std::make_unique<SimEnding>(control_, incoming.id));
   }

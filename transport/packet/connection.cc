@@ -192,7 +192,7 @@ bool Connection::Flush() {
   // What ended connections owe stands before everything else to this peer.
   while (owed_ != 0 || owed_empties_ != 0) {
     if (Stale()) return false;
-    if (!record_.owed_last.empty() || !endpoint_.link_.CanSend(peer_.cid)) {
+    if (!endpoint_.MaySendLast(record_)) {
       if (!in_owing_) {
         owing_place_ = record_.owing.insert(record_.owing.end(), this);
         in_owing_ = true;

@@ -178,6 +178,12 @@ absl::StatusOr<uint32_t> Endpoint::BindDatagram(uint32_t port, DatagramUser* use
 void Endpoint::CloseDatagram(uint32_t port) { datagrams_.erase(port); }
 
 absl::Status Endpoint::SendDatagram(uint32_t from_port, Address to, const Payload& datagram) {
+  absl::Status status = TrySendDatagram(from_port, to, datagram);
+  if (!status.ok()) ++counters_.datagram_unsent;
+  return status;
+}
+
+absl::Status Endpoint::TrySendDatagram(uint32_t from_port, Address to, const Payload& datagram) {
   Call call(*this);
   if (to.cid == kCidLocal) to.cid = cid();
   switch (link_.Reaches(to.cid)) {
@@ -308,27 +314,51 @@ void Endpoint::Refuse(const Header& header) {
   reset.type = header.type;
   reset.op = VSOCK_OP_RST;
   ++counters_.reset_sent;
-  SendLast(Record(static_cast<uint32_t>(header.src_cid)), reset);
-}
-
-void Endpoint::SendLast(PeerRecord& record, const Header& header) {
-  if (record.owed_last.empty() && link_.CanSend(record.cid)) {
+  PeerRecord& record = Record(static_cast<uint32_t>(header.src_cid));
+  if (MaySendLast(record)) {
     ++counters_.packets_out;
-    link_.Send(header, {});
+    link_.Send(reset, {});
     return;
   }
   // A peer that goes on sending to a connection that is gone is told once.
-  for (const Header& owed : record.owed_last) {
-    if (owed.src_port == header.src_port && owed.dst_port == header.dst_port &&
-        owed.type == header.type && owed.op == header.op) {
+  for (const Header& owed : record.owed_refusals) {
+    if (owed.src_port == reset.src_port && owed.dst_port == reset.dst_port &&
+        owed.type == reset.type) {
       return;
     }
   }
-  if (record.owed_last.size() < kMaxOwedResets) {
-    record.owed_last.push_back(header);
+  if (record.owed_refusals.size() < kMaxOwedResets) {
+    record.owed_refusals.push_back(reset);
   } else {
     ++counters_.lost_resets;
   }
+}
+
+bool Endpoint::MaySendLast(const PeerRecord& record) const {
+  return record.owed_last.empty() && record.owed_refusals.empty() && link_.CanSend(record.cid);
+}
+
+void Endpoint::SendLast(PeerRecord& record, const Header& header) {
+  if (!MaySendLast(record)) {
+    record.owed_last.push_back(header);
+    return;
+  }
+  ++counters_.packets_out;
+  link_.Send(header, {});
+}
+
+// Sends from the front of what is owed while the carrier takes it; false if the session ended, and the list with it.
+bool Endpoint::SendOwed(PeerRecord& record, std::vector<Header>& owed) {
+  const uint32_t generation = record.generation;
+  size_t sent = 0;
+  while (sent < owed.size() && link_.CanSend(record.cid)) {
+    const Header header = owed[sent++];
+    ++counters_.packets_out;
+    link_.Send(header, {});
+    if (record.generation != generation) return false;
+  }
+  owed.erase(owed.begin(), owed.begin() + sent);
+  return true;
 }
 
 void Endpoint::OnCanSend(uint64_t cid) {
@@ -336,16 +366,8 @@ void Endpoint::OnCanSend(uint64_t cid) {
   const auto found = cid < kCidAny ? peers_.find(static_cast<uint32_t>(cid)) : peers_.end();
   if (found == peers_.end()) return;
   PeerRecord& record = found->second;
-  size_t sent = 0;
-  const uint32_t generation = record.generation;
-  while (sent < record.owed_last.size() && link_.CanSend(cid)) {
-    const Header last = record.owed_last[sent++];
-    ++counters_.packets_out;
-    link_.Send(last, {});
-    if (record.generation != generation) return;  // the list went with the session
-  }
-  record.owed_last.erase(record.owed_last.begin(), record.owed_last.begin() + sent);
-  while (!record.owing.empty() && record.owed_last.empty() && link_.CanSend(cid)) {
+  if (!SendOwed(record, record.owed_last) || !SendOwed(record, record.owed_refusals)) return;
+  while (!record.owing.empty() && MaySendLast(record)) {
     Connection& connection = *record.owing.front();
     record.owing.pop_front();
     connection.in_owing_ = false;
@@ -367,6 +389,7 @@ void Endpoint::OnPeerReset(uint64_t cid) {
   if (found == peers_.end()) return;
   ++found->second.generation;
   found->second.owed_last.clear();
+  found->second.owed_refusals.clear();
   lost_.push_back(&found->second);
   if (depth_ == 1) EndLost();
 }

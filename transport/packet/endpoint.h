@@ -68,7 +68,10 @@ struct PeerRecord {
       connections;                 // in order of creation, so the ones of ended sessions come first
   std::list<Connection*> owing;    // control packets to send when the carrier has room
   std::list<Connection*> waiting;  // programs to call when the carrier has room, in turn
-  std::vector<Header> owed_last;   // of connections that are gone
+  // What connections that are gone still owe: an RST, and perhaps a SHUTDOWN before it.  While the carrier is blocked no
+  // connection begins, so there are no more of them than there were connections.
+  std::vector<Header> owed_last;
+  std::vector<Header> owed_refusals;  // RST for packets of no connection: at most kMaxOwedResets
 };
 
 class Endpoint : public LinkUser {
@@ -99,6 +102,7 @@ class Endpoint : public LinkUser {
     uint64_t lost_resets = 0;       // over kMaxOwedResets
     uint64_t datagram_dropped = 0;  // nobody at the port, or no room
     uint64_t datagram_delivered = 0;
+    uint64_t datagram_unsent = 0;  // SendDatagram() failed
     uint64_t packets_in = 0;
     uint64_t packets_out = 0;
   };
@@ -184,7 +188,10 @@ class Endpoint : public LinkUser {
   void Detach(Connection& connection);
   void SetDeadline(Connection& connection, absl::Time deadline);
   // Sends or owes the last packet of a connection that ends, or that never was: an RST.
+  bool MaySendLast(const PeerRecord& record) const;
   void SendLast(PeerRecord& record, const Header& header);
+  bool SendOwed(PeerRecord& record, std::vector<Header>& owed);
+  absl::Status TrySendDatagram(uint32_t from_port, Address to, const Payload& datagram);
   // Answers a packet of no connection with RST, unless it is one.
   void Refuse(const Header& header);
   void ReceiveRequest(const Header& header);

@@ -330,6 +330,21 @@ TEST_F(EndpointTest, OwedResetsAreBoundedAndGoFirst) {
   EXPECT_THAT(ops, Each("RST"));
 }
 
+TEST_F(EndpointTest, EveryConnectionThatEndsIsToldHoweverMany) {
+  // More than the limit for strangers: a connection's own reset is never lost.
+  std::vector<Connection*> connections;
+  for (size_t i = 0; i < 2 * kMaxOwedResets; ++i) connections.push_back(peer.Connect(user));
+  peer.Ops();
+  peer.link.can_send = false;
+  for (Connection* c : connections) c->Reset();
+  EXPECT_EQ(counters().lost_resets, 0u);
+  peer.link.can_send = true;
+  peer.endpoint.OnCanSend(4);
+  const Ops ops = peer.Ops();
+  EXPECT_THAT(ops, SizeIs(2 * kMaxOwedResets));
+  EXPECT_THAT(ops, Each("RST"));
+}
+
 TEST_F(EndpointTest, APeerThatGoesOnSendingIsOwedOneReset) {
   peer.link.can_send = false;
   for (uint32_t i = 0; i < 2 * kMaxOwedResets; ++i) peer.In(VSOCK_OP_RW, 0, "x");

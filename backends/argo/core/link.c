@@ -187,7 +187,7 @@ static void hear_greeting(struct argo_link* link, struct argo_peer* peer,
   }
   copy_out(&greeting, message, sizeof(greeting));
   if (greeting.version_min > ARGO_LINK_VERSION || greeting.version_max < ARGO_LINK_VERSION ||
-      greeting.incarnation == 0) {
+      greeting.incarnation == 0 || greeting.max_payload < ARGO_LINK_MIN_PAYLOAD) {
     peer->count.drop_version++;
     return;
   }

@@ -63,6 +63,8 @@ extern "C" {
 #define ARGO_LINK_VERSION 1u
 #define ARGO_LINK_PACKET_HEADER 44u
 #define ARGO_LINK_MAX_PAYLOAD 65536u
+/* A greeting that offers less is not answered: a largest message in such packets would not fit into the queue. */
+#define ARGO_LINK_MIN_PAYLOAD 2048u
 #define ARGO_LINK_MAX_MESSAGE (ARGO_LINK_PACKET_HEADER + ARGO_LINK_MAX_PAYLOAD)
 
 /* All little endian.  40 bytes. */
@@ -118,7 +120,7 @@ struct argo_peer_counters {
   uint64_t drop_type;      /* unknown message type */
   uint64_t drop_length;    /* greeting or packet of an impossible length */
   uint64_t drop_not_ready; /* packet before the greetings */
-  uint64_t drop_version;   /* greeting without a common version, or incarnation 0 */
+  uint64_t drop_version;   /* greeting without a common version, incarnation 0 or too small a payload */
 };
 
 struct argo_peer {

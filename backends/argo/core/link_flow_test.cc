@@ -286,11 +286,11 @@ TEST(FlowLimits, KeepsToThePartnersPayload) {
   xen.AddRing(2, 1, 65536);
   a.AddPeer(2);
   argo_link_greeting greeting = Greeting(4711, a.Peer(2).incarnation);
-  greeting.max_payload = 100;
+  greeting.max_payload = 3000;
   xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING, AsBytes(greeting));
   xen.Run();
-  EXPECT_EQ(a.Send(2, 1, 145), -ARGO_EMSGSIZE);
-  EXPECT_EQ(a.Send(2, 1, 144), 0);
+  EXPECT_EQ(a.Send(2, 1, 3045), -ARGO_EMSGSIZE);
+  EXPECT_EQ(a.Send(2, 1, 3044), 0);
 }
 
 TEST(FlowLimits, ReadsWithinABudgetAndTurnsToTheNext) {
@@ -363,7 +363,7 @@ TEST(FlowBatches, NotifyAsksAboutAtMost256Rings) {
   constexpr uint16_t kLast = 1 + kPartners;
   for (uint16_t domid = 2; domid <= kLast; ++domid) {
     FakeDomain& partner = xen.Add(domid, 1);
-    partner.ring_len = 512;
+    partner.ring_len = 4096;
     Connect(xen, a, partner);
   }
   for (uint16_t domid = 2; domid <= kLast; ++domid) Fill(a, domid, 44);

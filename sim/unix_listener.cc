@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/unix_listener.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "transport/error.h"
+
+namespace argosy::sim {
+namespace {
+
+absl::Status MakeFolder(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos || slash == 0) return absl::OkStatus();
+  const std::string folder = path.substr(0, slash);
+  if (mkdir(folder.c_str(), 0700) == 0) return absl::OkStatus();
+  struct stat there;
+  if (errno != EEXIST || stat(folder.c_str(), &there) != 0) {
+    return SystemError(errno, absl::StrCat("cannot make the folder ", folder));
+  }
+  // Whoever may rename the socket can put another in its place, and programs would trust that one.
+  const bool ours = there.st_uid == geteuid() || there.st_uid == 0;
+  const bool closed = (there.st_mode & 022) == 0 || (there.st_mode & S_ISVTX) != 0;
+  if (!S_ISDIR(there.st_mode) || !ours || !closed) {
+    return ErrnoError(EACCES,
+                      absl::StrCat(folder, " belongs to another user, or others may write to it: ",
+                                   "choose a --socket in a folder of your own"));
+  }
+  return absl::OkStatus();
+}
+
+// Takes PATH.lock.  The kernel frees it with the process, however that ends.
+absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
+  const std::string lock_path = path + ".lock";
+  for (;;) {
+    UniqueFd fd(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd.valid()) return SystemError(errno, absl::StrCat("cannot open ", lock_path));
+    if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      return ErrnoError(EADDRINUSE, absl::StrCat("another argosy-sim serves ", path,
+                                                 ": stop it first, or choose another --socket"));
+    }
+    // The last owner removes the file as it goes: make sure that we hold the one that stands there.
+    struct stat held, there;
+    if (fstat(fd.get(), &held) == 0 && stat(lock_path.c_str(), &there) == 0 &&
+        held.st_ino == there.st_ino) {
+      return fd;
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return ErrnoError(EINVAL, absl::StrCat("the socket's path '", path, "' must have 1 to ",
+                                           sizeof(address.sun_path) - 1, " characters"));
+  }
+  path.copy(address.sun_path, path.size());
+  if (absl::Status s = MakeFolder(path); !s.ok()) return s;
+  absl::StatusOr<UniqueFd> lock = TakeLock(path);
+  if (!lock.ok()) return lock.status();
+  struct stat there;
+  if (lstat(path.c_str(), &there) == 0) {
+    if (!S_ISSOCK(there.st_mode)) {
+      return ErrnoError(EEXIST,
+                        absl::StrCat(path, " exists and is no socket: choose another --socket"));
+    }
+    unlink(path.c_str());  // nobody holds the lock, so its owner is dead
+  }
+  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return SystemError(errno, "cannot make a socket");
+  const mode_t mask = umask(0177);
+  const int bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  const int bind_error = errno;
+  umask(mask);
+  if (bound != 0) return SystemError(bind_error, absl::StrCat("cannot make the socket ", path));
+  if (listen(fd.get(), 512) != 0)
+    return SystemError(errno, absl::StrCat("cannot listen on ", path));
+  return UnixListener(path, *std::move(lock), std::move(fd));
+}
+
+UnixListener::~UnixListener() {
+  if (!fd_.valid()) return;
+  unlink(path_.c_str());
+  unlink((path_ + ".lock").c_str());
+}
+
+}  // namespace argosy::sim
