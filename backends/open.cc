@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/open.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdlib>
 
@@ -13,6 +11,7 @@
 #include "backends/kernel/kernel.h"
 #include "backends/loopback/loopback.h"
 #include "backends/sim/sim_transport.h"
+#include "sim/control.h"
 #include "transport/error.h"
 
 namespace argosy {
@@ -62,12 +61,13 @@ absl::StatusOr<std::string> DefaultTransportUri() {
   const char* const wanted = getenv("ARGOSY_TRANSPORT");
   if (wanted != nullptr && wanted[0] != '\0') return std::string(wanted);
   if (KernelAnswers()) return std::string("kernel:");
-  const std::string socket = absl::StrCat("/run/user/", geteuid(), "/argosy/sim.sock");
+  const std::string socket = sim::control::DefaultSocket();
   return ErrnoError(
-      ENODEV, absl::StrCat("this machine has no VM sockets; start a simulated machine: argosy-sim "
-                           "--domains 2 --socket ",
-                           socket, ", then set ARGOSY_TRANSPORT=sim:", socket,
-                           "?domain=1 (or, between local processes only, loopback:)"));
+      ENODEV,
+      absl::StrCat(
+          "this machine has no VM sockets; start a simulated machine with 'argosy-sim' and set "
+          "ARGOSY_TRANSPORT='sim:",
+          socket, "?domain=dom1' (or, between local processes only, loopback:)"));
 }
 
 }  // namespace argosy

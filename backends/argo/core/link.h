@@ -120,7 +120,8 @@ struct argo_peer_counters {
   uint64_t drop_type;      /* unknown message type */
   uint64_t drop_length;    /* greeting or packet of an impossible length */
   uint64_t drop_not_ready; /* packet before the greetings */
-  uint64_t drop_version;   /* greeting without a common version, incarnation 0 or too small a payload */
+  uint64_t
+      drop_version; /* greeting without a common version, incarnation 0 or too small a payload */
 };
 
 struct argo_peer {
