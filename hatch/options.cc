@@ -159,8 +159,6 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
   receive->add_option("target", raw.target, "PORT [FILE]; without FILE or with '-' standard output")
       ->type_name("")
       ->expected(0, 2);
-  std::string output;
-  receive->add_option("-o,--output", output, "FILE, named as an option");
   receive->add_flag("-f,--force", o.overwrite, "Replace FILE if it exists");
   common(receive, true);
 
@@ -220,7 +218,6 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
     status = TakeTarget(raw.target, true, true, o);
   } else if (receive->parsed()) {
     o.command = Command::kReceive;
-    if (!output.empty()) raw.target.push_back(output);
     status = TakeTarget(raw.target, false, true, o);
   } else if (echo->parsed()) {
     o.command = Command::kEcho;

@@ -64,7 +64,7 @@ class TransferTest(testing.HatchTest):
 
     def test_standard_input_in_the_middle_of_a_file(self):
         data = self.make(1000)
-        self.server("recv", self.port, "-o", self.out)
+        self.server("recv", self.port, self.out)
         with open(self.path("in"), "rb") as file:
             os.lseek(file.fileno(), 400, os.SEEK_SET)
             self.assertEqual(self.a("send", self.peer, self.port, stdin=file).wait(), 0)
