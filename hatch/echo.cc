@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "hatch/endings.h"
 #include "hatch/wait.h"
 #include "transport/error.h"
 
@@ -25,21 +26,30 @@ class EchoConnection {
   pollfd Interest() const {
     return {socket_.fd(), static_cast<short>(begin_ < end_ ? POLLOUT : POLLIN), 0};
   }
-  // Moves what can be moved; false once the connection is over.
-  bool Move() {
+  enum class State { kOpen, kPeerFinished, kFailed };
+
+  // Moves what can be moved.  kFailed: errno says why.
+  State Move() {
     if (begin_ == end_) {
       const ssize_t n = recv(socket_.fd(), buffer_.data(), buffer_.size(), 0);
-      if (n <= 0) return n < 0 && (errno == EAGAIN || errno == EINTR);
+      if (n == 0) return State::kPeerFinished;
+      if (n < 0) return Failure();
       begin_ = 0;
       end_ = n;
     }
     const ssize_t n = send(socket_.fd(), buffer_.data() + begin_, end_ - begin_, MSG_NOSIGNAL);
-    if (n < 0) return errno == EAGAIN || errno == EINTR;
+    if (n < 0) return Failure();
     begin_ += n;
-    return true;
+    return State::kOpen;
   }
+  const Socket& socket() const { return socket_; }
+  Socket TakeSocket() && { return std::move(socket_); }
 
  private:
+  static State Failure() {
+    return errno == EAGAIN || errno == EINTR ? State::kOpen : State::kFailed;
+  }
+
   Socket socket_;
   std::vector<uint8_t> buffer_;
   size_t begin_ = 0, end_ = 0;
@@ -74,15 +84,27 @@ absl::Status RunEcho(const Session& session) {
   absl::StatusOr<std::unique_ptr<Listener>> listener = session.Listen(SocketType::kStream);
   if (!listener.ok()) return listener.status();
   std::vector<EchoConnection> connections;
+  Endings endings(session);
   std::vector<pollfd> fds;
   for (;;) {
     fds.clear();
     for (const EchoConnection& connection : connections) fds.push_back(connection.Interest());
-    fds.push_back({connections.size() < kMostConnections ? (*listener)->fd() : -1, POLLIN, 0});
-    if (absl::Status s = PollOrStop(absl::MakeSpan(fds), absl::InfiniteFuture()); !s.ok()) return s;
+    const bool room = connections.size() + endings.size() < kMostConnections;
+    fds.push_back({room ? (*listener)->fd() : -1, POLLIN, 0});
+    absl::Status ready = PollOrStop(absl::MakeSpan(fds), endings.NextCheck());
+    if (!ready.ok() && ErrnoOf(ready) != ETIMEDOUT) return ready;
     for (size_t i = connections.size(); i-- > 0;) {
-      if (fds[i].revents != 0 && !connections[i].Move()) connections.erase(connections.begin() + i);
+      if (fds[i].revents == 0) continue;
+      const EchoConnection::State state = connections[i].Move();
+      if (state == EchoConnection::State::kOpen) continue;
+      if (state == EchoConnection::State::kFailed) {
+        session.Note(SystemError(errno, Describe(connections[i].socket().peer())).message());
+      } else {
+        endings.Add(std::move(connections[i]).TakeSocket());
+      }
+      connections.erase(connections.begin() + i);
     }
+    endings.Check([&](const absl::Status& how) { session.Note(how.message()); });
     if (fds.back().revents == 0) continue;
     absl::StatusOr<Socket> socket = (*listener)->Accept();
     if (!socket.ok()) {

@@ -119,8 +119,7 @@ absl::Status EchoBack(int fd) {
   }
 }
 
-absl::Status ServeOne(Socket& socket) {
-  const int fd = socket.fd();
+absl::Status Answer(int fd) {
   if (absl::Status s = SetNonBlocking(fd); !s.ok()) return s;
   uint8_t bytes[kRequestSize];
   if (absl::Status s = ReceiveAll(fd, absl::MakeSpan(bytes), Patience()); !s.ok()) return s;
@@ -145,13 +144,20 @@ absl::Status ServeOne(Socket& socket) {
   return Consume(fd).status();
 }
 
+absl::Status ServeOne(const Session& session, Socket& socket) {
+  const absl::Status status = Answer(socket.fd());
+  return status.ok() ? session.Finish(socket, Patience()) : session.Failed(socket, status);
+}
+
 absl::StatusOr<Socket> Begin(const Session& session, const Request& request) {
   absl::StatusOr<Socket> socket = session.Connect(SocketType::kStream);
   if (!socket.ok()) return socket;
   if (absl::Status s = SetNonBlocking(socket->fd()); !s.ok()) return s;
   uint8_t bytes[kRequestSize];
   EncodeRequest(request, bytes);
-  if (absl::Status s = SendAll(socket->fd(), bytes, Patience()); !s.ok()) return s;
+  if (absl::Status s = SendAll(socket->fd(), bytes, Patience()); !s.ok()) {
+    return session.Failed(*socket, s);
+  }
   return socket;
 }
 
@@ -161,10 +167,33 @@ absl::Status MeasureLatency(const Session& session, PerfResult& result) {
   result.peer = socket->peer();
   StreamCarrier carrier(socket->fd(), kPatience);
   absl::StatusOr<LatencySummary> latency = MeasureRoundTrips(carrier, kPings, kPingSize, kPatience);
-  if (!latency.ok()) return latency.status();
+  if (!latency.ok()) return session.Failed(*socket, latency.status());
   if (Stopped()) return StoppedError();
   result.ping_size = kPingSize;
   result.latency = *latency;
+  return absl::OkStatus();
+}
+
+absl::Status Carry(int fd, const Request& request, PerfResult& result) {
+  const Clock::time_point start = Clock::now();
+  uint64_t wanted = request.bytes;
+  if (request.mode == Mode::kFromServer) {
+    absl::StatusOr<uint64_t> came = Consume(fd);
+    if (!came.ok()) return came.status();
+    result.bytes = *came;
+  } else {
+    absl::StatusOr<uint64_t> sent = Produce(fd, request);
+    if (!sent.ok()) return sent.status();
+    wanted = *sent;
+    // The clock runs until the server has it all: what lies in buffers has not been carried yet.
+    uint8_t answer[kResultSize];
+    if (absl::Status s = ReceiveAll(fd, absl::MakeSpan(answer), Patience()); !s.ok()) return s;
+    result.bytes = LoadLittle<uint64_t>(answer);
+  }
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (wanted != 0 && wanted != result.bytes) {
+    return ErrnoError(ECONNRESET, absl::StrCat(result.bytes, " of ", wanted, " bytes arrived"));
+  }
   return absl::OkStatus();
 }
 
@@ -175,27 +204,9 @@ absl::Status MeasureThroughput(const Session& session, PerfResult& result) {
       static_cast<uint64_t>(absl::ToInt64Milliseconds(options.duration)), options.bytes};
   absl::StatusOr<Socket> socket = Begin(session, request);
   if (!socket.ok()) return socket.status();
-  const Clock::time_point start = Clock::now();
-  uint64_t wanted = options.bytes;
-  if (options.reverse) {
-    absl::StatusOr<uint64_t> came = Consume(socket->fd());
-    if (!came.ok()) return came.status();
-    result.bytes = *came;
-  } else {
-    absl::StatusOr<uint64_t> sent = Produce(socket->fd(), request);
-    if (!sent.ok()) return sent.status();
-    wanted = *sent;
-    // The clock runs until the server has it all: what lies in buffers has not been carried yet.
-    uint8_t answer[kResultSize];
-    if (absl::Status s = ReceiveAll(socket->fd(), absl::MakeSpan(answer), Patience()); !s.ok())
-      return s;
-    result.bytes = LoadLittle<uint64_t>(answer);
-  }
-  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  if (wanted != 0 && wanted != result.bytes) {
-    return ErrnoError(ECONNRESET, absl::StrCat(result.bytes, " of ", wanted, " bytes arrived"));
-  }
-  return absl::OkStatus();
+  const absl::Status status = Carry(socket->fd(), request, result);
+  // What came by time has no length to compare: a server that died looks like one that is done.
+  return status.ok() ? session.Finish(*socket, Patience()) : session.Failed(*socket, status);
 }
 
 std::string JsonString(absl::string_view text) {
@@ -241,9 +252,7 @@ absl::Status RunPerf(const Session& session) {
   result.reverse = session.options.reverse;
   result.block = session.options.size;
   if (absl::Status s = MeasureLatency(session, result); !s.ok()) return s;
-  if (absl::Status s = MeasureThroughput(session, result); !s.ok()) {
-    return ErrnoOf(s) == EINTR ? s : Annotate(s, Describe(result.peer));
-  }
+  if (absl::Status s = MeasureThroughput(session, result); !s.ok()) return s;
   const std::string text = session.options.json ? FormatJson(result) : FormatText(result);
   if (fputs(text.c_str(), stdout) < 0 || fflush(stdout) != 0) {
     return SystemError(errno, "cannot write to standard output");
@@ -257,9 +266,9 @@ absl::Status RunPerfServer(const Session& session) {
   for (;;) {
     absl::StatusOr<Socket> socket = session.Accept(**listener);
     if (!socket.ok()) return socket.status();
-    const absl::Status s = ServeOne(*socket);
+    const absl::Status s = ServeOne(session, *socket);
     if (Stopped()) return StoppedError();
-    if (!s.ok()) session.Note(absl::StrCat(Describe(socket->peer()), ": ", s.message()));
+    if (!s.ok()) session.Note(s.message());
   }
 }
 

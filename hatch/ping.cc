@@ -64,6 +64,7 @@ absl::Status RunPing(const Session& session) {
     StreamCarrier carrier(socket->fd(), patience);
     peer = Describe(socket->peer());
     result = MeasureRoundTrips(carrier, options.count, options.size, patience);
+    if (!result.ok()) return session.Failed(*socket, result.status());
   }
   if (!result.ok()) return Annotate(result.status(), peer);
   absl::PrintF("%d round trips of %d bytes to %s, %d lost\n", result->sent, options.size, peer,

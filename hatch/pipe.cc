@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "hatch/command.h"
+#include "hatch/endings.h"
 #include "hatch/relay.h"
 #include "hatch/wait.h"
 #include "transport/error.h"
@@ -17,8 +18,6 @@ namespace {
 
 // Commands of -k -e that run at once; more connections wait in the backlog.
 constexpr size_t kMostCommands = 128;
-// How long news of a broken connection may lag behind its end-of-file.
-constexpr absl::Duration kReasonWait = absl::Milliseconds(500);
 
 SocketType TypeOf(const Options& options) {
   return options.seqpacket ? SocketType::kSeqpacket : SocketType::kStream;
@@ -33,7 +32,7 @@ absl::Status RunCommand(const Session& session, Socket& socket) {
   if (absl::Status s = child->Collect(); !s.ok()) return s;
   // The command was the only user of the connection and has left it: a peer that is still there is
   // not waited for, only a connection that broke is an error.
-  const absl::Status how = session.Finish(socket, absl::Now() + kReasonWait);
+  const absl::Status how = session.Finish(socket, absl::Now() + Session::kReasonWait);
   return ErrnoOf(how) == ETIMEDOUT ? absl::OkStatus() : how;
 }
 
@@ -43,18 +42,28 @@ absl::Status Serve(const Session& session, Socket& socket) {
 
 // -k -e: every connection at once, each with a child of its own.
 absl::Status ServeCommands(const Session& session, Listener& listener) {
-  std::vector<ChildCommand> children;
+  struct Served {
+    ChildCommand child;
+    Socket socket;
+  };
+  std::vector<Served> served;
+  Endings endings(session);
   std::vector<pollfd> fds;
   for (;;) {
     fds.clear();
-    for (const ChildCommand& child : children) fds.push_back({child.fd(), POLLIN, 0});
-    fds.push_back({children.size() < kMostCommands ? listener.fd() : -1, POLLIN, 0});
-    if (absl::Status s = PollOrStop(absl::MakeSpan(fds), absl::InfiniteFuture()); !s.ok()) return s;
-    for (size_t i = children.size(); i-- > 0;) {
+    for (const Served& one : served) fds.push_back({one.child.fd(), POLLIN, 0});
+    const bool room = served.size() + endings.size() < kMostCommands;
+    fds.push_back({room ? listener.fd() : -1, POLLIN, 0});
+    absl::Status ready = PollOrStop(absl::MakeSpan(fds), endings.NextCheck());
+    if (!ready.ok() && ErrnoOf(ready) != ETIMEDOUT) return ready;
+    for (size_t i = served.size(); i-- > 0;) {
       if (fds[i].revents == 0) continue;
-      if (absl::Status s = children[i].Collect(); !s.ok()) session.Note(s.message());
-      children.erase(children.begin() + i);
+      if (absl::Status s = served[i].child.Collect(); !s.ok()) session.Note(s.message());
+      // As with one command: a peer that is still there is not waited for.
+      endings.Add(std::move(served[i].socket));
+      served.erase(served.begin() + i);
     }
+    endings.Check([](const absl::Status& how) { Say(how.message()); });
     if (fds.back().revents == 0) continue;
     absl::StatusOr<Socket> socket = listener.Accept();
     if (!socket.ok()) {
@@ -67,9 +76,7 @@ absl::Status ServeCommands(const Session& session, Listener& listener) {
       Say(child.status().message());
       continue;
     }
-    children.push_back(*std::move(child));
-    // The child alone holds the connection now, and its exit ends it.
-    (void)std::move(*socket).Release();
+    served.push_back({*std::move(child), *std::move(socket)});
   }
 }
 

@@ -137,7 +137,7 @@ class PipeTest(testing.HatchTest):
 
     def test_datagrams_end_after_idling(self):
         self.server("-l", "-u", self.port)
-        self.check(self.a("-u", "-w", "0.1", self.peer, self.port).finish(b"x"), 0)
+        self.check(self.a("-u", "-w", "2", self.peer, self.port).finish(b"x"), 0)
 
 
 class FailureTest(testing.HatchTest):

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "hatch/wait.h"
@@ -21,11 +21,6 @@ namespace {
 constexpr absl::Duration kFinishSlice = absl::Milliseconds(200);
 
 constexpr uint32_t kFirstFreePort = 1024;
-
-bool CarriedByArgo(const Transport& transport) {
-  const std::string uri = transport.uri();
-  return absl::StartsWith(uri, "sim:") || absl::StartsWith(uri, "argo:");
-}
 
 absl::Status ExplainConnect(const absl::Status& status, const Address& peer) {
   switch (ErrnoOf(status)) {
@@ -77,6 +72,11 @@ std::string Describe(const Address& address) {
   return absl::StrCat("CID ", address.cid, " port ", address.port);
 }
 
+absl::Status WithPeer(const absl::Status& failure, const Address& peer) {
+  const bool says_it = failure.ok() || ErrnoOf(failure) == EINTR || ErrnoOf(failure) == ENETRESET;
+  return says_it ? failure : Annotate(failure, Describe(peer));
+}
+
 absl::Status SetNonBlocking(int fd) {
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return SystemError(errno, "fcntl");
@@ -100,9 +100,9 @@ absl::StatusOr<Address> Session::Peer() const {
     }
     peer.cid = *cid;
   }
-  if (CarriedByArgo(transport) && peer.cid >= kArgoCidOffset &&
-      (options.verbose || isatty(STDERR_FILENO))) {
-    Say(absl::StrCat("CID ", peer.cid, " = dom", peer.cid - kArgoCidOffset));
+  const std::optional<uint32_t> offset = transport.capabilities().argo_cid_offset;
+  if (offset.has_value() && peer.cid >= *offset && (options.verbose || isatty(STDERR_FILENO))) {
+    Say(absl::StrCat("CID ", peer.cid, " = dom", peer.cid - *offset));
   }
   return peer;
 }
@@ -178,6 +178,16 @@ absl::Status Session::Finish(Socket& socket, absl::Time deadline) const {
         return Annotate(how, peer);
     }
   }
+}
+
+absl::Status Session::WithReason(Socket& socket, absl::Status failure) const {
+  if (ErrnoOf(failure) == EINTR) return failure;
+  const absl::Status how = Finish(socket, absl::Now() + kReasonWait);
+  return ErrnoOf(how) == ENETRESET ? how : failure;
+}
+
+absl::Status Session::Failed(Socket& socket, absl::Status failure) const {
+  return WithPeer(WithReason(socket, std::move(failure)), socket.peer());
 }
 
 }  // namespace argosy::hatch

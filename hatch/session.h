@@ -29,9 +29,15 @@ int ExitCode(const absl::Status& status);
 
 std::string Describe(const Address& address);  // "CID 3 port 1234"
 
+// `failure` of a connection with the peer's name before it, where the message does not say it.
+absl::Status WithPeer(const absl::Status& failure, const Address& peer);
+
 absl::Status SetNonBlocking(int fd);
 
 struct Session {
+  // How long news of a broken connection may lag behind its end-of-file.
+  static constexpr absl::Duration kReasonWait = absl::Milliseconds(500);
+
   const Options& options;
   Transport& transport;
 
@@ -50,6 +56,11 @@ struct Session {
 
   // Socket::Finish() with words for people; ETIMEDOUT when `deadline` passes first.
   absl::Status Finish(Socket& socket, absl::Time deadline) const;
+  // `failure` of a connection, or a better reason if its end says that a domain, device or daemon
+  // of this side died.
+  absl::Status WithReason(Socket& socket, absl::Status failure) const;
+  // The same, and WithPeer().
+  absl::Status Failed(Socket& socket, absl::Status failure) const;
 };
 
 }  // namespace argosy::hatch

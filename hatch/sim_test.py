@@ -43,6 +43,7 @@ class DomainDeathTest(testing.HatchTest):
     """Side A is dom1, side B is dom2, of a machine of its own."""
 
     LOST = "this side's domain, device or daemon is gone"
+    GONE = "the carrier is gone"  # of a listener or a datagram socket
     RESET = "reset the connection"
 
     def setUp(self):
@@ -51,10 +52,10 @@ class DomainDeathTest(testing.HatchTest):
         self.addCleanup(self.machine.__exit__)
         self.uri_a, self.uri_b, self.peer = self.machine.uri("dom1"), self.machine.uri("dom2"), "dom2"
 
-    def connected(self, *args):
+    def connected(self, *args, client=()):
         """A server with `args` and a client, past the first byte, both with input that stays open."""
         server = self.server(*args, self.port)
-        client = self.a(self.peer, self.port)
+        client = self.a(*client, self.peer, self.port)
         client.stdin.write(b"x")
         self.assertEqual(server.read(1), b"x")
         return server, client
@@ -87,6 +88,29 @@ class DomainDeathTest(testing.HatchTest):
         self.check_end(client, self.LOST)
         self.check_end(server, self.LOST)
 
+    def test_messages(self):
+        for domain, of_client, of_server in (("dom1", self.LOST, self.RESET), ("dom2", self.RESET, self.LOST)):
+            with self.subTest(domain), Machine() as machine:
+                self.uri_a, self.uri_b = machine.uri("dom1"), machine.uri("dom2")
+                server, client = self.connected("-l", "--seqpacket", client=["--seqpacket"])
+                machine.kill_domain(domain)
+                self.check_end(client, of_client)
+                self.check_end(server, of_server)
+
+    def test_datagrams(self):
+        # Whether anybody is left to receive them no sender can know.
+        server, client = self.connected("-l", "-u", client=["-u"])
+        self.machine.kill_domain("dom1")
+        self.check_end(client, self.GONE)
+        self.machine.kill_domain("dom2")
+        self.check_end(server, self.GONE)
+
+    def test_datagrams_when_the_daemon_dies(self):
+        server, client = self.connected("-l", "-u", client=["-u"])
+        self.machine.process.kill()
+        self.check_end(client, self.GONE)
+        self.check_end(server, self.GONE)
+
     def test_command(self):
         server = self.server("-l", self.port, "-e", "cat")
         client = self.a(self.peer, self.port)
@@ -95,6 +119,85 @@ class DomainDeathTest(testing.HatchTest):
         self.machine.kill_domain("dom1")
         self.check_end(client, self.LOST)
         self.check_end(server, self.RESET)
+
+    def test_commands_of_many(self):
+        server = self.server("-l", "-k", self.port, "-e", "cat")
+        client = self.a(self.peer, self.port)
+        client.stdin.write(b"x")
+        self.assertEqual(client.read(1), b"x")
+        self.machine.kill_domain("dom1")
+        self.check_end(client, self.LOST)
+        server.wait_for(self.RESET)
+        # It goes on with others, until its own domain dies.
+        other = self.start(self.machine.uri("dom0"), self.peer, self.port)
+        self.assertEqual(self.check(other.finish(b"y"), 0), b"y")
+        other = self.start(self.machine.uri("dom0"), self.peer, self.port)
+        other.stdin.write(b"z")
+        self.assertEqual(other.read(1), b"z")
+        self.machine.kill_domain("dom2")
+        self.check_end(other, self.RESET)
+        self.check_end(server, self.GONE)
+
+    def long_ping(self):
+        client = self.a("ping", "-v", "-c", "10000000", self.peer, self.port)
+        client.wait_for("connected to")
+        return client
+
+    def test_ping_and_echo(self):
+        server = self.server("echo", self.port)
+        client = self.long_ping()
+        self.machine.kill_domain("dom1")
+        self.check_end(client, self.LOST)
+        server.wait_for("hatch: CID 3 port ")
+        other = self.start(self.machine.uri("dom0"), "ping", "-c", "3", self.peer, self.port)
+        self.check(other.finish(), 0)
+        self.machine.kill_domain("dom2")
+        self.check_end(server, self.GONE)
+
+    def test_ping_of_a_dying_domain(self):
+        server = self.server("echo", self.port)
+        client = self.long_ping()
+        self.machine.kill_domain("dom2")
+        self.check_end(client, "hatch: CID 4 port " + self.port)
+        self.check_end(server, self.GONE)
+
+    def test_ping_and_echo_when_the_daemon_dies(self):
+        server = self.server("echo", self.port)
+        client = self.long_ping()
+        self.machine.process.kill()
+        self.check_end(client, self.LOST)
+        self.check_end(server, self.GONE)
+
+    def test_datagram_echo(self):
+        server = self.server("echo", "-u", self.port)
+        self.machine.kill_domain("dom2")
+        self.check_end(server, self.GONE)
+
+    def check_perf(self, direction, victim, of_client):
+        with Machine() as machine:
+            self.uri_a, self.uri_b = machine.uri("dom1"), machine.uri("dom2")
+            server = self.server("perf", "--server", self.port)
+            client = self.a("perf", self.peer, self.port, "--seconds", "1000", *direction)
+            # The first connection measures round trips.
+            server.wait_for("connection from")
+            server.wait_for("connection from")
+            if victim:
+                machine.kill_domain(victim)
+            else:
+                machine.process.kill()
+            self.check_end(client, of_client)
+            if victim == "dom1":
+                server.wait_for("hatch: CID 3 port ")
+                server.process.terminate()
+                self.check(server.finish(), 0)
+            else:
+                self.check_end(server, self.GONE)
+
+    def test_perf(self):
+        for direction in ([], ["--reverse"]):
+            for victim, of_client in (("dom1", self.LOST), ("dom2", "hatch: CID 4 port "), (None, self.LOST)):
+                with self.subTest(direction=direction, victim=victim):
+                    self.check_perf(direction, victim, of_client)
 
     def test_listener(self):
         server = self.server("-l", "-k", self.port)
@@ -120,6 +223,17 @@ class DomainDeathTest(testing.HatchTest):
         self.machine.kill_domain("dom2")
         self.check_end(sender, "the receiver went away")
         self.check_end(server, self.LOST)
+
+    def test_transfer_when_the_daemon_dies(self):
+        out = self.path("out")
+        server = self.server("recv", self.port, out)
+        sender = self.a("send", "-v", self.peer, self.port)
+        sender.wait_for("connected")
+        sender.stdin.write(bytes(1 << 20))
+        self.machine.process.kill()
+        self.check_end(sender, self.LOST)
+        self.check_end(server, self.LOST)
+        self.assertFalse(os.path.exists(out) or os.path.exists(out + ".part"))
 
     def test_connecting_to_a_dead_domain(self):
         self.machine.kill_domain("dom2")

@@ -27,10 +27,8 @@ namespace argosy::hatch {
 namespace {
 
 constexpr size_t kBlock = 256 * 1024;
-// How long a receiver that gave up lets the sender go on until it has seen why, and how long a
-// connection that has failed may take to say more.
+// How long a receiver that gave up lets the sender go on until it has seen why.
 constexpr absl::Duration kFarewell = absl::Seconds(10);
-constexpr absl::Duration kReasonWait = absl::Seconds(1);
 
 absl::Span<const uint8_t> AsBytes(absl::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -40,14 +38,6 @@ void SayDigest(const Session& session, const Sha256::Digest& digest, uint64_t to
   if (session.options.verbose || isatty(STDERR_FILENO)) {
     Say(absl::StrCat("sha256 ", ToHex(digest), ", ", total, " bytes"));
   }
-}
-
-// What the end of the connection adds to `failure`: a domain or a daemon that died is the better
-// reason.
-absl::Status WithReason(const Session& session, Socket& socket, absl::Status failure) {
-  if (ErrnoOf(failure) == EINTR) return failure;
-  const absl::Status how = session.Finish(socket, absl::Now() + kReasonWait);
-  return ErrnoOf(how) == ENETRESET ? how : failure;
 }
 
 class Sender {
@@ -93,9 +83,8 @@ absl::Status Sender::ReadReply() {
       return ErrnoError(ETIMEDOUT, "the receiver does not answer within the time of -w");
     }
     if (!n.ok() || *n == 0) {
-      return WithReason(
-          session_, socket_,
-          ErrnoError(ECONNRESET, "the receiver went away before it confirmed the file"));
+      return session_.WithReason(
+          socket_, ErrnoError(ECONNRESET, "the receiver went away before it confirmed the file"));
     }
     bytes.append(reinterpret_cast<const char*>(buffer), *n);
   }
@@ -172,7 +161,7 @@ absl::Status Sender::SendFile() {
 
 absl::Status Sender::Run() {
   const absl::Status status = SendFile();
-  return ErrnoOf(status) == EINTR ? status : Annotate(status, Describe(socket_.peer()));
+  return WithPeer(status, socket_.peer());
 }
 
 // Standard output or a PartialFile.
@@ -215,8 +204,8 @@ absl::Status ReceiveFile(const Session& session, Socket& socket, Destination& de
     if (!n.ok() || *n == 0) {
       const std::string of =
           decoder.size() == kSizeUnknown ? "" : absl::StrCat(" of ", decoder.size());
-      return WithReason(
-          session, socket,
+      return session.WithReason(
+          socket,
           ErrnoError(ECONNRESET, absl::StrCat("the sender went away after ", decoder.total(), of,
                                               " bytes: the file is not whole")));
     }
@@ -300,7 +289,7 @@ absl::Status RunReceive(const Session& session) {
   // The file is whole and stays, even if the sender could not be told.
   if (status.ok() && !told.ok())
     session.Note(absl::StrCat("the sender was not told: ", told.message()));
-  return ErrnoOf(status) == EINTR ? status : Annotate(status, Describe(socket->peer()));
+  return WithPeer(status, socket->peer());
 }
 
 }  // namespace argosy::hatch

@@ -251,6 +251,7 @@ class SimTransport : public Transport {
     c.reports_lost_data = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
+    c.argo_cid_offset = kArgoCidOffset;
     return c;
   }
 
