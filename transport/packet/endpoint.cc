@@ -102,7 +102,7 @@ absl::StatusOr<Connection*> Endpoint::Connect(uint32_t local_port, Address peer,
   }
   if (peer.cid == kCidLocal) peer.cid = cid();
   if (link_.Reaches(peer.cid) == Link::Reach::kNobody) {
-    return ErrnoError(ENODEV, absl::StrCat(ToString(peer), ": no such CID behind this carrier"));
+    return ErrnoError(ENODEV, absl::StrCat("no CID ", peer.cid, " behind this carrier"));
   }
   // A connection to itself from its own port would be both of its ends.
   const auto taken = [&](uint32_t port) {
