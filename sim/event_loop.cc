@@ -71,7 +71,8 @@ absl::Status EventLoop::RunOnce(absl::Time deadline) {
     if (!handler->retired_) handler->OnTurn();
   }
   for (int i = 0; i < n; ++i) {
-    auto it = handlers_.find(events[i].data.u64);
+    const uint64_t token = events[i].data.u64;  // a copy: epoll_event is packed
+    auto it = handlers_.find(token);
     if (it != handlers_.end()) it->second->OnEvents(events[i].events);
   }
   // turns_ may still name a retired handler.
