@@ -146,6 +146,7 @@ class DomainDeathTest(testing.HatchTest):
     def test_ping_and_echo(self):
         server = self.server("echo", self.port)
         client = self.long_ping()
+        server.wait_for("connection from")
         self.machine.kill_domain("dom1")
         self.check_end(client, self.LOST)
         server.wait_for("hatch: CID 3 port ")
@@ -177,10 +178,10 @@ class DomainDeathTest(testing.HatchTest):
         with Machine() as machine:
             self.uri_a, self.uri_b = machine.uri("dom1"), machine.uri("dom2")
             server = self.server("perf", "--server", self.port)
-            client = self.a("perf", self.peer, self.port, "--seconds", "1000", *direction)
-            # The first connection measures round trips.
-            server.wait_for("connection from")
-            server.wait_for("connection from")
+            client = self.a("perf", "-v", self.peer, self.port, "--seconds", "1000", *direction)
+            for _ in range(2):  # The first connection measures round trips.
+                server.wait_for("connection from")
+                client.wait_for("connected to")
             if victim:
                 machine.kill_domain(victim)
             else:
