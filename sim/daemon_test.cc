@@ -187,6 +187,29 @@ TEST(DaemonFaults, ReaderThatNeverReadsStopsItsOwnWriterOnly) {
   EXPECT_EQ(got, held);
 }
 
+TEST(DaemonLife, WhatAPeerDidBeforeTheAcceptIsSeenAfterIt) {
+  auto daemon = Start();
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto listener = server->Listen(2011, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  for (const std::string text : {"", "early"}) {
+    auto near = ConnectBlocking(*client, {kCidHost, 2011}, SocketType::kStream);
+    ASSERT_TRUE(near.ok());
+    ASSERT_EQ(write(near->fd(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    ASSERT_EQ(shutdown(near->fd(), SHUT_WR), 0);
+    Bystander(*daemon, "dom0", "dom1").ExpectAlive();  // behind all that on the same link
+    auto far = AcceptBlocking(**listener, Far());
+    ASSERT_TRUE(far.ok());
+    char buffer[16];
+    std::string got;
+    for (ssize_t n; (n = read(far->fd(), buffer, sizeof(buffer))) > 0;) got.append(buffer, n);
+    EXPECT_EQ(got, text);
+    ASSERT_EQ(write(far->fd(), "answer", 6), 6);
+    EXPECT_EQ(read(near->fd(), buffer, sizeof(buffer)), 6);
+  }
+}
+
 TEST(DaemonFaults, FullBacklogRefuses) {
   auto daemon = Start();
   auto server = Join(*daemon, "dom0");

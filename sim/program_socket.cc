@@ -112,6 +112,9 @@ absl::Status ProgramSocket::Attach(UniqueFd fd) {
   connected_ = connection_->state() != Connection::State::kConnecting;
   can_read_ = can_write_ = true;
   connection_->HoldLastByte();
+  // What the peer did while the connection waited at its listener.
+  if (output_shut_) EndOutput();
+  if (input_ended_) shutdown(fd_.get(), SHUT_RD);
   if (connected_) {
     connection_->Drain();
     loop_.Again(this);
@@ -138,7 +141,6 @@ void ProgramSocket::OnEvents(uint32_t events) {
     connection_->Drain();
     if (connection_ == nullptr) return;
   }
-  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
   // Both directions are shut, and not by us: the program closed its descriptor.
   const bool left = (events & EPOLLHUP) != 0 && !output_shut_;
   if (left || output_shut_) ConfirmIfRead();
@@ -270,7 +272,10 @@ void ProgramSocket::OnCanSend(Connection&) { PumpIn(); }
 
 void ProgramSocket::OnPeerFinished(Connection&) {
   output_shut_ = true;
-  if (!fd_.valid()) return;
+  if (fd_.valid()) EndOutput();
+}
+
+void ProgramSocket::EndOutput() {
   shutdown(fd_.get(), SHUT_WR);
   // From now on each read of the program is an event; the turn looks whether there was none to wait
   // for.

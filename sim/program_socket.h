@@ -103,6 +103,8 @@ class ProgramSocket : public EventLoop::Handler, public packet::ConnectionUser {
   // What recv() answered other than bytes; -1, or 0 to read again.
   ssize_t ReadFailed(int error);
   void EndOfInput();
+  // End-of-file for the program, behind what it has not read.
+  void EndOutput();
   void ConfirmIfRead();
   // One write to the program; bytes taken, or -1 with nothing taken.
   ssize_t Write(const packet::Payload& data);
@@ -118,7 +120,6 @@ class ProgramSocket : public EventLoop::Handler, public packet::ConnectionUser {
   bool connected_ = false;
   bool can_read_ = false;
   bool can_write_ = false;
-  bool hung_up_ = false;  // the program has shut down or closed: read on to end-of-file
   bool input_ended_ = false;
   bool output_shut_ = false;  // by us: end-of-file for the program
   bool lost_unread_ = false;  // the program closed with data unread
