@@ -35,9 +35,7 @@ std::vector<SocketType> ContractTest::Types() {
   return types;
 }
 
-bool ContractTest::Has(bool Capabilities::*capability) {
-  return client().capabilities().*capability;
-}
+bool ContractTest::Has(Capability capability) { return client().capabilities().*capability; }
 
 std::unique_ptr<Listener> ContractTest::Listen(SocketType type, uint32_t port, int backlog) {
   absl::StatusOr<std::unique_ptr<Listener>> listener =

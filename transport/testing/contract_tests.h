@@ -63,8 +63,9 @@ class ContractTest : public testing::TestWithParam<ContractSetup> {
 
   // The connection types that both ends have.
   std::vector<SocketType> Types();
+  using Capability = bool Capabilities::*;
   // Whether the client's end has the capability.
-  bool Has(bool Capabilities::*capability);
+  bool Has(Capability capability);
 
   std::unique_ptr<Listener> Listen(SocketType type, uint32_t port = kPortAny, int backlog = 128);
   absl::StatusOr<Socket> Connect(uint32_t port, SocketType type);
