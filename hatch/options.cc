@@ -120,7 +120,7 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
     command->add_flag("-v,--verbose", o.verbose, "Say on standard error what happens");
     if (waits)
       command->add_option("-w,--wait", raw.wait,
-                          "Give up after SECONDS without connection or data");
+                          "Give up connecting, or a connection without data, after SECONDS");
   };
   const auto peer = [&](CLI::App* command) {
     command->add_option("target", raw.target, "CID PORT")->type_name("")->expected(0, 3);

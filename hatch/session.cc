@@ -27,8 +27,10 @@ absl::Status ExplainConnect(const absl::Status& status, const Address& peer) {
     case EINTR:
       return status;
     case ECONNRESET:
-      return ErrnoError(ECONNRESET, absl::StrCat("nobody listens at ", Describe(peer),
-                                                 " (try 'hatch -l ", peer.port, "' on that side)"));
+      return ErrnoError(ECONNRESET,
+                        absl::StrCat("nobody listens at ", Describe(peer),
+                                     " for this type of socket, or its backlog is full: start the "
+                                     "listening side first"));
     case ETIMEDOUT:
       return ErrnoError(ETIMEDOUT,
                         absl::StrCat("no answer from ", Describe(peer),

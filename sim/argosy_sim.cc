@@ -117,6 +117,7 @@ int Main(int argc, char** argv) {
       "Programs join with the transport URI sim:SOCKET?domain=NAME, for example\n"
       "  hatch -T 'sim:SOCKET?domain=dom1' dom0 1234"};
   app.name("argosy-sim");
+  app.set_version_flag("--version", "argosy-sim 0.1");
   std::string socket, config_path, log_level = "info";
   std::vector<std::string> domain_texts;
   int domains = 0;

@@ -59,7 +59,7 @@ class Domain {
   DomainLink& link() { return *link_; }
   uint8_t* staging() { return staging_; }
 
-  // A paused domain's interrupts stay pending.
+  // A paused domain's interrupts stay pending, and its driver's timers wait.
   void set_paused(bool paused) { paused_ = paused; }
   bool paused() const { return paused_; }
   bool interrupt_pending() const { return virq_pending_ && !paused_; }

@@ -114,8 +114,8 @@ void Machine::Advance(absl::Time now) {
   now_ = std::max(now_, now);  // a clock that jumps back stands still here
   const uint64_t now_ms = absl::ToInt64Milliseconds(now_ - start_);
   for (auto& [domid, domain] : domains_) {
-    if (domain->paused()) continue;
-    domain->link().Advance(now_ms);
+    if (!domain->paused()) domain->link().Advance(now_ms);
+    // Programs are not paused, and their time-outs are these.
     domain->endpoint().Advance(now_);
   }
 }
@@ -123,8 +123,7 @@ void Machine::Advance(absl::Time now) {
 absl::Time Machine::NextDeadline() const {
   absl::Time next = absl::InfiniteFuture();
   for (const auto& [domid, domain] : domains_) {
-    if (domain->paused()) continue;
-    const uint64_t due_ms = domain->link().DueMs();
+    const uint64_t due_ms = domain->paused() ? UINT64_MAX : domain->link().DueMs();
     if (due_ms != UINT64_MAX) next = std::min(next, start_ + absl::Milliseconds(due_ms));
     next = std::min(next, domain->endpoint().NextDeadline());
   }

@@ -459,6 +459,10 @@ void Server::Command(Client& client, const Request& request) {
                                   " of ", machine_.budget() >> 20, " MiB\n"));
   } else {
     status = RunCommand(request.verb, control::GetText(request.name));
+    if (status.ok() && request.verb == Verb::kCreate) {
+      const Domain& domain = *machine_.Find(control::GetText(request.name));
+      control::SetText(reply.text, absl::StrCat(domain.name(), " (CID ", domain.cid(), ")\n"));
+    }
     if (clients_.find(name) == clients_.end()) return;  // it killed its own domain
     spdlog::info("command {} '{}' of pid {}: {}", static_cast<uint32_t>(request.verb),
                  control::GetText(request.name), client.pid(),
@@ -479,6 +483,8 @@ absl::Status Server::RunCommand(Verb verb, const std::string& name) {
     if (cid.ok() && name.compare(0, 3, "dom") == 0) {
       config.domid = static_cast<uint16_t>(std::min<uint32_t>(*cid - kArgoCidOffset, UINT16_MAX));
     } else {
+      // Never dom0's place: programs look for the host there.
+      config.domid = 1;
       while (machine_.Find(config.domid) != nullptr) ++config.domid;
     }
     return machine_.Create(config).status();

@@ -65,17 +65,15 @@ absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path) {
                                            sizeof(address.sun_path) - 1, " characters"));
   }
   path.copy(address.sun_path, path.size());
+  struct stat there;
+  if (lstat(path.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode)) {
+    return ErrnoError(EEXIST,
+                      absl::StrCat(path, " exists and is no socket: choose another --socket"));
+  }
   if (absl::Status s = MakeFolder(path); !s.ok()) return s;
   absl::StatusOr<UniqueFd> lock = TakeLock(path);
   if (!lock.ok()) return lock.status();
-  struct stat there;
-  if (lstat(path.c_str(), &there) == 0) {
-    if (!S_ISSOCK(there.st_mode)) {
-      return ErrnoError(EEXIST,
-                        absl::StrCat(path, " exists and is no socket: choose another --socket"));
-    }
-    unlink(path.c_str());  // nobody holds the lock, so its owner is dead
-  }
+  unlink(path.c_str());  // if it is there: nobody held the lock, so its owner is dead
   UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return SystemError(errno, "cannot make a socket");
   const mode_t mask = umask(0177);

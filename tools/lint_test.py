@@ -22,6 +22,11 @@ def ignored_at_root():
 
 def tree():
     """Paths of all files under ROOT, relative to it, without what Git ignores."""
+    # What somebody left lying in a checkout is not the project's.
+    git = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if git.returncode == 0 and git.stdout:
+        yield from (path for path in git.stdout.decode().split("\0") if path and os.path.exists(os.path.join(ROOT, path)))
+        return
     ignored = [".git", *ignored_at_root()]
     for folder, subfolders, files in os.walk(ROOT):
         if folder == ROOT:
@@ -41,7 +46,7 @@ class LintTest(unittest.TestCase):
         cls.texts = {}
         for path in cls.files:
             if "/corpus/" not in path:
-                with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                with open(os.path.join(ROOT, path), encoding="utf-8", errors="replace") as f:
                     cls.texts[path] = f.read()
 
     def check(self, what, bad):
