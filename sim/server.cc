@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "sim/report.h"
@@ -465,8 +466,8 @@ void Server::Command(Client& client, const Request& request) {
     }
     if (clients_.find(name) == clients_.end()) return;  // it killed its own domain
     spdlog::info("command {} '{}' of pid {}: {}", static_cast<uint32_t>(request.verb),
-                 control::GetText(request.name), client.pid(),
-                 status.ok() ? "done" : std::string(status.message()));
+                 absl::CHexEscape(control::GetText(request.name)), client.pid(),
+                 status.ok() ? "done" : absl::CHexEscape(status.message()));
   }
   reply.answer.error = ErrnoOf(status);
   control::SetText(reply.answer.message, status.message());
