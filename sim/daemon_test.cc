@@ -305,6 +305,41 @@ TEST(DaemonFaults, PausedDomainTimesOutAndGoesOnLater) {
   bystander.ExpectAlive();
 }
 
+// A program may write a message while the way to the peer is full: it waits, like a stream's bytes.
+TEST(DaemonFaults, MessageWaitsForACarrierThatIsBlocked) {
+  auto daemon = Start();
+  auto operator_ = ControlClient::Open(daemon->socket(), "");
+  ASSERT_TRUE(operator_.ok());
+  auto server = Join(*daemon, "dom0");
+  auto client = Join(*daemon, "dom1");
+  auto messages = server->Listen(2007, SocketType::kSeqpacket, {});
+  ASSERT_TRUE(messages.ok());
+  auto near = ConnectBlocking(*client, {kCidHost, 2007}, SocketType::kSeqpacket);
+  ASSERT_TRUE(near.ok()) << near.status();
+  auto far = AcceptBlocking(**messages, Far());
+  ASSERT_TRUE(far.ok()) << far.status();
+  auto listener = server->Listen(2008, SocketType::kStream, {});
+  ASSERT_TRUE(listener.ok());
+  std::vector<Socket> streams;
+  for (int i = 0; i < 80; ++i) {  // 256 KiB of credit each: more than ring and queue hold
+    auto stream = ConnectBlocking(*client, {kCidHost, 2008}, SocketType::kStream);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    streams.push_back(*std::move(stream));
+  }
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kPause, "dom0").ok());
+  for (const Socket& stream : streams) {
+    WriteSome(stream.fd());
+    // Answered after the daemon's turn with the stream.
+    ASSERT_TRUE(client->Resolve("dom2").ok());
+  }
+  ASSERT_EQ(send(near->fd(), "message", 7, MSG_NOSIGNAL), 7);
+  ASSERT_TRUE(client->Resolve("dom2").ok());
+  ASSERT_TRUE(client->Resolve("dom2").ok());
+  ASSERT_TRUE((*operator_)->Command(control::Verb::kResume, "dom0").ok());
+  char buffer[8];
+  EXPECT_EQ(read(far->fd(), buffer, sizeof(buffer)), 7) << strerror(errno);
+}
+
 TEST(DaemonFaults, KilledDaemonIsAnErrorInMidTransfer) {
   auto daemon = Start();
   auto server = Join(*daemon, "dom0");

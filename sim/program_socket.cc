@@ -181,8 +181,9 @@ ssize_t ProgramSocket::PumpStream() {
 }
 
 ssize_t ProgramSocket::PumpMessage() {
-  if (connection_->Credit() < connection_->MaxMessage()) {
-    // Perhaps the next message is small enough for what is left.
+  // Once read, a message must be sent: so one of any size must fit, or the size must be known.
+  if (connection_->Credit() < connection_->MaxMessage() ||
+      !connection_->CanSendMessage(connection_->MaxMessage())) {
     const ssize_t size = recv(fd_.get(), nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
     if (size < 0) return ReadFailed(errno);
     if (static_cast<size_t>(size) <= connection_->MaxMessage() &&
