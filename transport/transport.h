@@ -60,7 +60,16 @@ struct Capabilities {
   // Finish() tells a peer that lost data from one that closed cleanly (the carrier reports what was
   // consumed).
   bool reports_lost_data = false;
-  // Largest SEQPACKET message and datagram, in bytes; larger ones are EMSGSIZE.
+  // Connecting to a CID that nobody has is ENODEV at once.  Without it the carrier reaches beyond
+  // what it knows (other machines behind a hypervisor), and only an answer or a timeout tells.
+  bool knows_cids = false;
+  // Ports below 1024 are refused to a thread without CAP_NET_BIND_SERVICE.  Without it a daemon
+  // decides, which sees the user of the process and not its threads' capabilities.
+  bool port_privilege_by_thread = false;
+  // A SEQPACKET message above max_message is EMSGSIZE; without it the carrier refuses it with
+  // another errno.
+  bool too_large_is_emsgsize = false;
+  // Largest SEQPACKET message and datagram, in bytes; larger ones are refused.
   size_t max_message = 0;
   size_t max_datagram = 0;
   // Set where the machines are Xen domains: the CID of domain N is N + *argo_cid_offset.

@@ -6,11 +6,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 
 #include <linux/vm_sockets.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <ctime>
 #include <string>
 #include <utility>
@@ -107,6 +109,30 @@ absl::StatusOr<int> PendingError(int fd) {
   return error;
 }
 
+absl::StatusOr<uint32_t> OwnCid() {
+  const UniqueFd fd(open("/dev/vsock", O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
+      return ErrnoError(ENODEV, "/dev/vsock is not there; try: modprobe vsock");
+    }
+    return SystemError(errno, "/dev/vsock");
+  }
+  uint32_t cid = VMADDR_CID_ANY;
+  if (ioctl(fd.get(), IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid) != 0) {
+    return SystemError(errno, "/dev/vsock: IOCTL_VM_SOCKETS_GET_LOCAL_CID");
+  }
+  // No transport gives this machine a CID for others: what is left is itself.
+  return cid == VMADDR_CID_ANY ? kCidLocal : cid;
+}
+
+// What only a release number tells.
+bool KernelIsAtLeast(int major, int minor) {
+  utsname name;
+  int has_major = 0, has_minor = 0;
+  if (uname(&name) != 0 || sscanf(name.release, "%d.%d", &has_major, &has_minor) != 2) return false;
+  return std::pair(has_major, has_minor) >= std::pair(major, minor);
+}
+
 // The kernel says that the connection ended, and sometimes that it was reset; what the peer had
 // read it keeps to itself.
 class KernelEnding : public Socket::Ending {
@@ -200,25 +226,16 @@ class KernelTransport : public Transport {
     c.rcvlowat = true;
     c.record_marks = true;
     c.af_vsock = true;
+    // A transport to a hypervisor sends to any CID; vsock_loopback alone has but one.
+    const absl::StatusOr<uint32_t> own = OwnCid();
+    c.knows_cids = own.ok() && *own == kCidLocal;
+    c.port_privilege_by_thread = true;
+    c.too_large_is_emsgsize = seqpacket_ && KernelIsAtLeast(6, 2);  // ENOMEM before
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
     return c;
   }
 
-  absl::StatusOr<uint32_t> LocalCid() override {
-    const UniqueFd fd(open("/dev/vsock", O_RDONLY | O_CLOEXEC));
-    if (!fd.valid()) {
-      if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
-        return ErrnoError(ENODEV, "/dev/vsock is not there; try: modprobe vsock");
-      }
-      return SystemError(errno, "/dev/vsock");
-    }
-    uint32_t cid = VMADDR_CID_ANY;
-    if (ioctl(fd.get(), IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid) != 0) {
-      return SystemError(errno, "/dev/vsock: IOCTL_VM_SOCKETS_GET_LOCAL_CID");
-    }
-    // No transport gives this machine a CID for others: what is left is itself.
-    return cid == VMADDR_CID_ANY ? kCidLocal : cid;
-  }
+  absl::StatusOr<uint32_t> LocalCid() override { return OwnCid(); }
 
   absl::StatusOr<uint32_t> Resolve(absl::string_view name) override {
     absl::StatusOr<uint32_t> cid = ParseCid(name);

@@ -167,6 +167,9 @@ class LoopbackTransport : public Transport {
     c.datagram = true;
     c.reset_on_fd = true;
     c.reports_lost_data = true;
+    c.knows_cids = true;
+    c.port_privilege_by_thread = true;
+    c.too_large_is_emsgsize = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;

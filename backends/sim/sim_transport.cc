@@ -249,6 +249,8 @@ class SimTransport : public Transport {
     c.seqpacket = true;
     c.datagram = true;
     c.reports_lost_data = true;
+    c.knows_cids = true;
+    c.too_large_is_emsgsize = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
     c.argo_cid_offset = kArgoCidOffset;
