@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is loopback's own: its directory, stale files, strangers.  The contract's behaviours:
-// contract_test.cc.
+// What is loopback's own: its directory, stale files, strangers.  What every transport does:
+// conformance_test.cc.
 #include "backends/loopback/loopback.h"
 
 #include <fcntl.h>

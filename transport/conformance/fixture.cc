@@ -30,17 +30,16 @@ void CaseHangs(int) {
   _exit(1);
 }
 
-// Cases with many connections take more descriptors than a login shell allows.
+}  // namespace
+
+uint64_t a_lot = 16 << 20;
+
 void RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
 }
-
-}  // namespace
-
-uint64_t a_lot = 16 << 20;
 
 void ConformanceTest::SetUp() {
   const testing::TestInfo& info = *testing::UnitTest::GetInstance()->current_test_info();

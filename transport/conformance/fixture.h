@@ -56,6 +56,10 @@ struct Tested {
 // Bytes that cases with "a lot" of data carry.  argosy-conformance makes it 1 GiB.
 extern uint64_t a_lot;
 
+// Raises this process's limit of descriptors to what it may have: cases with many connections take
+// more than a login shell allows.
+void RaiseDescriptorLimit();
+
 class ConformanceTest : public testing::Test {
  protected:
   void SetUp() override;
