@@ -2,8 +2,11 @@
 """The faults fit the tree; nothing is built.  It reads the source tree itself, as lint_test does."""
 
 import os
+import sys
 import unittest
 
+# Bazel's runfiles lead to the source tree: no compiled modules there.
+sys.dont_write_bytecode = True
 import faults
 import workbench
 
