@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@ TEST_P(ConnectionTest, BothEndsKnowBothAddresses) {
     ASSERT_OK_AND_ASSIGN(const Pair pair, Connected(opener));
     EXPECT_EQ(pair.near.peer().cid, far().cid());
     EXPECT_EQ(pair.near.peer().port, pair.far.local.port);
-    EXPECT_EQ(pair.far.peer.port, pair.near.local().port);
+    EXPECT_EQ(pair.far.peer, (Address{near_cid(), pair.near.local().port}));
     EXPECT_EQ(pair.near.type(), type());
     EXPECT_EQ(pair.far.type, type());
   }
@@ -80,6 +81,25 @@ TEST_P(SeqpacketTest, ListenerOfTheOtherTypeRefuses) {
   }
 }
 
+TEST_P(ConnectionTest, OwnCidAndCidLocalAreThisMachine) {
+  for (const uint32_t cid : {near_cid(), kCidLocal}) {
+    ASSERT_OK_AND_ASSIGN(const auto listener, near().Listen(kPortAny, type(), {}));
+    EXPECT_EQ(listener->local().cid, near_cid());
+    ASSERT_OK_AND_ASSIGN(const Socket socket,
+                         ConnectBlocking(near(), {cid, listener->local().port}, type()));
+    ASSERT_OK_AND_ASSIGN(const Socket accepted, AcceptBlocking(*listener, Patience()));
+    ASSERT_TRUE(SendAll(socket, "to myself"));
+    EXPECT_EQ(ReadSome(accepted), "to myself");
+  }
+}
+
+// CIDs that are no machine's: "any" is for binding alone, and nobody is the hypervisor's.
+TEST_P(ConnectionTest, NobodyIsAtCidAnyOrCidHypervisor) {
+  for (const uint32_t cid : {kCidAny, kCidHypervisor}) {
+    EXPECT_ERRNO(ConnectBlocking(near(), {cid, 1234}, type()), ENODEV);
+  }
+}
+
 TEST_P(ConnectionTest, UnknownCid) {
   NEEDS(knows_cids);
   EXPECT_ERRNO(ConnectBlocking(near(), {kAbsentCid, 1234}, type()), ENODEV);
@@ -129,6 +149,35 @@ TEST_P(ConnectionTest, AcceptNeverBlocks) {
   EXPECT_ERRNO(listener->Accept(), EAGAIN);
 }
 
+TEST_P(ConnectionTest, AcceptIsPollable) {
+  ASSERT_OK_AND_ASSIGN(const auto listener, near().Listen(kPortAny, type(), {}));
+  EXPECT_EQ(PollFor(listener->fd(), POLLIN, absl::ZeroDuration()), 0);
+  ASSERT_OK(far().Connect({near_cid(), listener->local().port}, type()));
+  EXPECT_EQ(PollFor(listener->fd(), POLLIN), POLLIN);
+  EXPECT_OK(listener->Accept());
+  EXPECT_ERRNO(listener->Accept(), EAGAIN);
+  EXPECT_EQ(PollFor(listener->fd(), POLLIN, absl::ZeroDuration()), 0);
+}
+
+TEST_P(ConnectionTest, AcceptEndsAtItsDeadline) {
+  ASSERT_OK_AND_ASSIGN(const auto listener, near().Listen(kPortAny, type(), {}));
+  EXPECT_ERRNO(AcceptBlocking(*listener, absl::Now() + absl::Milliseconds(10)), ETIMEDOUT);
+}
+
+TEST_P(ConnectionTest, BacklogHoldsWhatItPromises) {
+  constexpr int kBacklog = 10;
+  ASSERT_OK_AND_ASSIGN(const FarListener listener, far().Listen(type(), kPortAny, kBacklog));
+  std::vector<Socket> waiting;
+  for (int i = 0; i < kBacklog; ++i) {
+    ASSERT_OK_AND_ASSIGN(Socket socket, Connect(listener, type()));
+    waiting.push_back(std::move(socket));
+  }
+  for (int i = 0; i < kBacklog; ++i) {
+    ASSERT_OK_AND_ASSIGN(const FarSocket accepted, far().Accept(listener));
+    EXPECT_EQ(accepted.peer.port, waiting[i].local().port) << "not in order";
+  }
+}
+
 TEST_P(ConnectionTest, FullBacklogRefuses) {
   ASSERT_OK_AND_ASSIGN(const FarListener listener, far().Listen(type(), kPortAny, 1));
   std::vector<Socket> waiting;
@@ -158,6 +207,25 @@ TEST_P(TransportTest, LowPortNeedsPrivilege) {
     EXPECT_ERRNO(near().Listen(1023, SocketType::kStream, {}), EACCES);
     EXPECT_ERRNO(Connect(listener, SocketType::kStream, {.local_port = 1023}), EACCES);
   }).join();
+}
+
+TEST_P(ConnectionTest, NothingOpensWithoutDescriptors) {
+  ASSERT_OK_AND_ASSIGN(const FarListener listener, far().Listen(type()));
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {0, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status listening = near().Listen(kPortAny, type(), {}).status();
+  const absl::Status connecting = Connect(listener, type()).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_ERRNO(listening, EMFILE);
+  EXPECT_ERRNO(connecting, EMFILE);
+  EXPECT_OK(Connect(listener, type()));
+}
+
+TEST_P(TransportTest, SeqpacketIsThereOrRefused) {
+  EXPECT_ERRNO(near().Listen(kPortAny, SocketType::kSeqpacket, {}),
+               capabilities().seqpacket ? 0 : ESOCKTNOSUPPORT);
 }
 
 TEST_P(TransportTest, ResolvesCidsAndNoUnknownNames) {

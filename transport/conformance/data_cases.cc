@@ -50,6 +50,81 @@ TEST_P(ConnectionTest, ALotOfDataBothWaysAtOnce) {
   EXPECT_TRUE(over_there.matches) << "first at byte " << over_there.first_wrong;
 }
 
+TEST_P(ConnectionTest, ReadingNothingWithoutBlocking) {
+  ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
+  char byte;
+  EXPECT_EQ(recv(pair.near.fd(), &byte, 1, MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, EAGAIN);
+}
+
+TEST_P(ConnectionTest, WriterWithoutRoomIsToldAndWoken) {
+  constexpr size_t kBound = 256 << 20;
+  ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
+  const std::vector<char> bytes(16 * 1024);
+  size_t sent = 0;
+  // A carrier may move data on behind the descriptor: it is full when no room comes any more.
+  do {
+    ssize_t n;
+    while ((n = send(pair.near.fd(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL)) >
+           0) {
+      sent += n;
+      ASSERT_LT(sent, kBound) << "no end of buffers";
+    }
+    ASSERT_EQ(errno, EAGAIN);
+  } while (PollFor(pair.near.fd(), POLLOUT, absl::Milliseconds(20)) != 0);
+  auto reads = far().StartReceivePattern(pair.far, {sent}, bytes.size());
+  EXPECT_EQ(PollFor(pair.near.fd(), POLLOUT), POLLOUT);
+  ASSERT_OK_AND_ASSIGN(const Received got, reads.Get());
+  EXPECT_EQ(got.bytes, sent);
+}
+
+TEST_P(ConnectionTest, DescriptorMayBePassedOn) {
+  ASSERT_OK_AND_ASSIGN(Pair pair, Connected());
+  int both[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, both), 0);
+  const UniqueFd here(both[0]), there(both[1]);
+  alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 'x';
+  iovec iov = {&byte, 1};
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = ancillary;
+  message.msg_controllen = sizeof(ancillary);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = pair.near.fd();
+  std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  ASSERT_EQ(sendmsg(here.get(), &message, 0), 1);
+  CloseSocket(std::move(pair.near));
+  message.msg_controllen = sizeof(ancillary);
+  ASSERT_EQ(recvmsg(there.get(), &message, MSG_CMSG_CLOEXEC), 1);
+  int passed = -1;
+  std::memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(passed));
+  const UniqueFd owned(passed);
+  ASSERT_EQ(send(passed, "passed on", 9, MSG_NOSIGNAL), 9);
+  EXPECT_EQ(far().ReadSome(pair.far), "passed on");
+}
+
+TEST_P(StreamTest, ZeroLengthWriteSendsNothing) {
+  ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
+  EXPECT_EQ(send(pair.near.fd(), "", 0, MSG_NOSIGNAL), 0);
+  ASSERT_TRUE(SendAll(pair.near, "x"));
+  EXPECT_EQ(far().ReadSome(pair.far), "x");
+}
+
+// It arrives, or not: on AF_UNIX it reads like end-of-file, Linux's AF_VSOCK does not send it.
+TEST_P(SeqpacketTest, ZeroLengthMessageHurtsNoOther) {
+  ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
+  EXPECT_EQ(send(pair.near.fd(), "", 0, MSG_NOSIGNAL), 0);
+  ASSERT_TRUE(SendAll(pair.near, "x"));
+  std::string got = far().ReadSome(pair.far);
+  if (got.empty()) got = far().ReadSome(pair.far);
+  EXPECT_EQ(got, "x");
+}
+
 TEST_P(SeqpacketTest, MessagesKeepTheirBoundaries) {
   ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
   const std::vector<size_t> sizes = {1, 2, 4095, 4096, 65536, 65537, capabilities().max_message, 3};

@@ -67,6 +67,30 @@ TEST_P(DatagramTest, LargestArrives) {
   EXPECT_TRUE(got.matches);
 }
 
+TEST_P(DatagramTest, ZeroLengthArrives) {
+  ASSERT_OK_AND_ASSIGN(const FarDatagramSocket there, far().BindDatagram());
+  ASSERT_OK_AND_ASSIGN(const auto here, near().BindDatagram(kPortAny));
+  ASSERT_OK(here->SendTo({}, {far().cid(), there.port}));
+  ASSERT_OK_AND_ASSIGN(const FarDatagram got, far().ReceiveFrom(there));
+  EXPECT_EQ(got.size, 0u);
+  EXPECT_EQ(got.from.port, here->local().port);
+}
+
+// Unreliable: a receiver that does not read loses datagrams, and its sender does not wait.
+TEST_P(DatagramTest, OverflowIsDropped) {
+  constexpr size_t kSize = 1000;
+  ASSERT_OK_AND_ASSIGN(const FarDatagramSocket there, far().BindDatagram());
+  ASSERT_OK_AND_ASSIGN(const auto here, near().BindDatagram(kPortAny));
+  for (int i = 0; i < 5000; ++i) {
+    const absl::Status sent = here->SendTo(Pattern{kSize}.Bytes(), {far().cid(), there.port});
+    // EAGAIN: the way there is full.
+    ASSERT_TRUE(sent.ok() || ErrnoOf(sent) == EAGAIN) << sent;
+  }
+  ASSERT_OK_AND_ASSIGN(const FarDatagram got, far().ReceiveFrom(there));
+  EXPECT_EQ(got.size, kSize);
+  EXPECT_TRUE(got.matches);
+}
+
 TEST_P(DatagramTest, OneByteMoreIsRefused) {
   ASSERT_OK_AND_ASSIGN(const FarDatagramSocket there, far().BindDatagram());
   ASSERT_OK_AND_ASSIGN(const auto here, near().BindDatagram(kPortAny));

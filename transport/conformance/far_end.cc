@@ -98,14 +98,18 @@ absl::StatusOr<FarSocket> FarEnd::Accept(FarListener listener, absl::Duration wa
 
 absl::StatusOr<FarSocket> FarEnd::Connect(Address peer, SocketType type,
                                           const ConnectOptions& options) {
-  return StartConnect(peer, type, options).Get();
+  return AwaitSocket(StartConnecting(false, peer, type, options));
+}
+
+uint64_t FarEnd::StartConnecting(bool background, Address peer, SocketType type,
+                                 const ConnectOptions& options) {
+  return Start(background, "connect",
+               {peer.cid, peer.port, TypeNumber(type), options.local_port, Ms(options.timeout)});
 }
 
 Pending<absl::StatusOr<FarSocket>> FarEnd::StartConnect(Address peer, SocketType type,
                                                         const ConnectOptions& options) {
-  const uint64_t tag =
-      Start(true, "connect",
-            {peer.cid, peer.port, TypeNumber(type), options.local_port, Ms(options.timeout)});
+  const uint64_t tag = StartConnecting(true, peer, type, options);
   return Pending<absl::StatusOr<FarSocket>>([this, tag] { return AwaitSocket(tag); });
 }
 
@@ -123,7 +127,7 @@ absl::StatusOr<FarText> FarEnd::AwaitText(uint64_t tag) {
 }
 
 absl::StatusOr<FarText> FarEnd::Receive(const FarSocket& socket, size_t size, int flags) {
-  return StartReceive(socket, size, flags).Get();
+  return AwaitText(Start(false, "receive", {socket.id, size, static_cast<uint64_t>(flags)}));
 }
 
 Pending<absl::StatusOr<FarText>> FarEnd::StartReceive(const FarSocket& socket, size_t size,
@@ -147,7 +151,8 @@ absl::Status FarEnd::AwaitSent(uint64_t tag, Pattern pattern) {
 }
 
 absl::Status FarEnd::SendPattern(const FarSocket& socket, Pattern pattern, uint64_t chunk) {
-  return StartSendPattern(socket, pattern, chunk).Get();
+  return AwaitSent(Start(false, "send-pattern", {socket.id, pattern.size, pattern.first, chunk}),
+                   pattern);
 }
 
 Pending<absl::Status> FarEnd::StartSendPattern(const FarSocket& socket, Pattern pattern,
@@ -165,7 +170,8 @@ absl::StatusOr<Received> FarEnd::AwaitReceived(uint64_t tag) {
 
 absl::StatusOr<Received> FarEnd::ReceivePattern(const FarSocket& socket, Pattern pattern,
                                                 uint64_t chunk) {
-  return StartReceivePattern(socket, pattern, chunk).Get();
+  return AwaitReceived(
+      Start(false, "receive-pattern", {socket.id, pattern.size, pattern.first, chunk}));
 }
 
 Pending<absl::StatusOr<Received>> FarEnd::StartReceivePattern(const FarSocket& socket,
@@ -187,7 +193,7 @@ absl::Status FarEnd::Shutdown(const FarSocket& socket, int how) {
 }
 
 absl::Status FarEnd::Finish(const FarSocket& socket, absl::Duration wait) {
-  return StartFinish(socket, wait).Get();
+  return Do("finish", 0, {socket.id, Ms(wait)}).status();
 }
 
 Pending<absl::Status> FarEnd::StartFinish(const FarSocket& socket, absl::Duration wait) {
@@ -210,6 +216,11 @@ absl::Status FarEnd::SetOption(const FarSocket& socket, int level, int name,
 }
 
 absl::Status FarEnd::Close(uint64_t id) { return Do("close", 0, {id}).status(); }
+
+Pending<absl::Status> FarEnd::StartClose(const FarSocket& socket) {
+  const uint64_t tag = Start(true, "close", {socket.id});
+  return Pending<absl::Status>([this, tag] { return Await(tag, 0).status(); });
+}
 
 absl::StatusOr<FarChild> FarEnd::Hold(const FarSocket& socket) {
   absl::StatusOr<Message> answer = Do("hold", 1, {socket.id});

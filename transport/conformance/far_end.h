@@ -146,6 +146,7 @@ class FarEnd {
   absl::Status SetOption(const FarSocket& socket, int level, int name, absl::string_view value);
 
   absl::Status Close(const FarSocket& socket) { return Close(socket.id); }
+  Pending<absl::Status> StartClose(const FarSocket& socket);
   absl::Status Close(const FarListener& listener) { return Close(listener.id); }
   absl::Status Close(const FarDatagramSocket& socket) { return Close(socket.id); }
 
@@ -174,6 +175,8 @@ class FarEnd {
   absl::StatusOr<Message> Do(absl::string_view verb, size_t results,
                              std::initializer_list<uint64_t> numbers, absl::string_view bytes = "");
   absl::Status Close(uint64_t id);
+  uint64_t StartConnecting(bool background, Address peer, SocketType type,
+                           const ConnectOptions& options);
   absl::StatusOr<FarSocket> AwaitSocket(uint64_t tag);
   absl::StatusOr<FarText> AwaitText(uint64_t tag);
   absl::Status AwaitSent(uint64_t tag, Pattern pattern);
