@@ -101,6 +101,16 @@ class LintTest(unittest.TestCase):
                     bad.append("%s: %s" % (path, link))
         self.check("links to files that are not there", bad)
 
+    def test_every_error_has_a_test(self):
+        errors = self.texts["docs/errors.md"]
+        table = set(re.findall(r"^\| (E[A-Z]+) \|", errors, re.M))
+        shown = dict(re.findall(r"^- (E[A-Z]+): (.+)$", errors, re.M))
+        self.assertGreater(len(table), 10)
+        self.assertEqual(table, set(shown))
+        tests = {".".join(t) for text in self.texts.values() for t in re.findall(r"^TEST(?:_[FP])?\((\w+), (\w+)\)", text, re.M)}
+        named = {name for names in shown.values() for name in re.findall(r"`([^`]+)`", names)}
+        self.check("no such tests, but named in docs/errors.md", sorted(named - tests))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -122,6 +122,21 @@ TEST_F(LoopbackTest, PortOfAKilledListenerIsFree) {
 }
 
 // A program that is not ours has no address; it is turned away and holds nobody up.
+TEST_F(LoopbackTest, NoPortIsLeft) {
+  auto t = Open();
+  ASSERT_TRUE(t->Listen(4000, SocketType::kStream, {}).ok());  // makes the file of locks
+  // Somebody has every port.
+  const UniqueFd ports(open((dir_.path() + "/ports").c_str(), O_RDWR | O_CLOEXEC));
+  struct flock all = {};
+  all.l_type = F_WRLCK;
+  all.l_whence = SEEK_SET;
+  ASSERT_EQ(fcntl(ports.get(), F_OFD_SETLK, &all), 0) << strerror(errno);
+  EXPECT_EQ(ErrnoOf(t->Listen(kPortAny, SocketType::kStream, {}).status()), EADDRNOTAVAIL);
+  EXPECT_EQ(ErrnoOf(t->BindDatagram(kPortAny).status()), EADDRNOTAVAIL);
+  const auto connecting = t->Connect({kCidLocal, 4001}, SocketType::kStream, {});
+  EXPECT_EQ(ErrnoOf(connecting.status()), EADDRNOTAVAIL);
+}
+
 TEST_F(LoopbackTest, StrangersAreTurnedAway) {
   const std::unique_ptr<Transport> t = Open();
   auto listener = t->Listen(5000, SocketType::kStream, {});
