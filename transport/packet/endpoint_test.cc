@@ -495,7 +495,10 @@ TEST_F(EndpointTest, Datagrams) {
   SinkUser sink;
   ASSERT_EQ(*peer.endpoint.BindDatagram(53, &sink), 53u);
   EXPECT_EQ(ErrnoOf(peer.endpoint.BindDatagram(53, &sink).status()), EADDRINUSE);
-  EXPECT_GE(*peer.endpoint.BindDatagram(kPortAny, &sink), kFirstEphemeralPort);
+  const uint32_t automatic = *peer.endpoint.BindDatagram(kPortAny, &sink);
+  EXPECT_GE(automatic, kFirstEphemeralPort);
+  EXPECT_LT(automatic, kPortAny);
+  EXPECT_NE(*peer.endpoint.BindDatagram(kPortAny, &sink), automatic);
   // Ports of their own: a listener may stand at the same one.
   EXPECT_TRUE(peer.endpoint.Listen(53, VSOCK_TYPE_STREAM, 1, &listener).ok());
   Header header = peer.Packet(VSOCK_OP_RW);

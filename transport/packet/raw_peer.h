@@ -63,7 +63,8 @@ class RawPeer {
     return *made;
   }
 
-  // The operations of what was sent since the last call, and their flags: "RW", "SHUTDOWN:3".
+  // The operations of what was sent since the last call, and their flags: "RW", "SHUTDOWN:3".  A
+  // header that tells another length than its payload's is "RW!".
   std::vector<std::string> Ops() {
     static const char* const kNames[] = {"INVALID",  "REQUEST", "RESPONSE",      "RST",
                                          "SHUTDOWN", "RW",      "CREDIT_UPDATE", "CREDIT_REQUEST"};
@@ -72,6 +73,7 @@ class RawPeer {
       last = sent.header;
       std::string name = sent.header.op < 8 ? kNames[sent.header.op] : "?";
       if (sent.header.flags != 0) name += ":" + std::to_string(sent.header.flags);
+      if (sent.header.len != sent.payload.size()) name += "!";
       ops.push_back(std::move(name));
     }
     return ops;

@@ -55,6 +55,25 @@ TEST_F(ReentrancyTest, ResetFromInsideEveryCallback) {
   }
 }
 
+// A program that tries again from inside OnEnded() may still look at what ended.
+TEST_F(ReentrancyTest, AConnectionLivesUntilOnEndedReturns) {
+  Connection* c = peer.Connect(user);
+  const uint32_t port = c->local().port;
+  TestUser again[3];
+  user.on_ended = [&](Connection& ended) {
+    for (TestUser& next : again) {
+      EXPECT_TRUE(
+          peer.endpoint
+              .Connect(kPortAny, {RawPeer::kPeerCid, 1}, VSOCK_TYPE_STREAM, kConnectTimeout, &next)
+              .ok());
+    }
+    EXPECT_EQ(ended.local().port, port);
+  };
+  c->Reset();
+  EXPECT_EQ(user.ends, 1);
+  EXPECT_EQ(peer.endpoint.connections(), 3u);
+}
+
 TEST_F(ReentrancyTest, TheProgramLeavesFromInsideOnData) {
   Connection* c = peer.Connect(user);
   user.appetite = 0;

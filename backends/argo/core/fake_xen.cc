@@ -69,8 +69,9 @@ argo_link_ops MakeOps() {
     Self(ctx)->events.push_back("packet " + std::to_string(src) + " " + std::to_string(tag));
     if (Self(ctx)->on_deliver) Self(ctx)->on_deliver(src);
     // The message must still be there after whatever the callback did.
-    uint32_t again;
-    std::memcpy(&again, message->seg[0].data, 1);
+    std::vector<uint8_t> again;
+    for (const auto& seg : message->seg) again.insert(again.end(), seg.data, seg.data + seg.len);
+    if (again != bytes) Saw(ctx, "overwritten", src);
   };
   ops.peer_ready = [](void* ctx, uint16_t domid) {
     Saw(ctx, "ready", domid);
@@ -93,6 +94,9 @@ argo_link_ops MakeOps() {
 
 FakeDomain::FakeDomain(FakeXen* xen, uint16_t domid, uint32_t max_peers)
     : xen(xen), domid(domid), peers(max_peers), ops(MakeOps()) {
+  // Memory as an allocator may leave it.
+  std::memset(&link, 0xA5, sizeof(link));
+  std::memset(peers.data(), 0xA5, peers.size() * sizeof(peers[0]));
   argo_link_init(&link, &ops, this, domid, peers.data(), max_peers);
 }
 

@@ -60,7 +60,7 @@ class FakeDomain {
   std::vector<std::unique_ptr<FakePacket>> packets;
 
   // What happened, in order: "ready 2", "lost 2", "writable 2", "packet 2 17" (tag 17 from domain
-  // 2).
+  // 2), "overwritten 2" (a packet changed while it was delivered).
   std::vector<std::string> events;
   std::function<void(uint16_t src)> on_deliver, on_ready, on_writable;
 };

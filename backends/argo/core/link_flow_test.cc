@@ -411,6 +411,19 @@ TEST_F(Flow, MayBlockAgainFromWithinWritable) {
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
 }
 
+// The space of a message is free only when it was delivered.
+TEST_F(Flow, KeepsAMessageInTheRingUntilItWasDelivered) {
+  ASSERT_EQ(a.Send(2, 17, 4000), 0);
+  b.on_deliver = [&](uint16_t) {
+    b.on_deliver = nullptr;
+    Fill(a, 2);
+  };
+  xen.Run();
+  EXPECT_EQ(b.events[1], "packet 1 17");
+  EXPECT_EQ(b.events[2], "packet 1 1000");
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+}
+
 // The partner vanishes while its packets are being delivered, and the answer finds out.
 TEST_F(Flow, LosesAPeerFromWithinDeliverWhenThatReturns) {
   for (uint32_t i = 0; i < 5; ++i) b.Send(1, i);

@@ -107,6 +107,28 @@ TEST(Greeting, KeepsItsRingWhileThePartnerIsNotThere) {
   EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
   EXPECT_EQ(a.incarnations, 1u);
   EXPECT_EQ(xen.greetings, 0);
+  EXPECT_EQ(xen.wakes, 0) << "nothing was read, so nobody is to be woken";
+}
+
+TEST(Greeting, TellsWhomItHeard) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  xen.AddRing(2, 1, 8192);
+  a.AddPeer(2);
+  argo_link_greeting greeting;
+  const auto take = [&](uint32_t at) {
+    std::memcpy(&greeting, xen.FindRing(2, 1)->data() + at + ARGO_MESSAGE_HEADER_SIZE,
+                sizeof(greeting));
+  };
+  take(0);
+  EXPECT_EQ(greeting.incarnation, a.Peer(2).incarnation);
+  EXPECT_EQ(greeting.heard, 0u);
+  xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING, AsBytes(Greeting(4711, 0)));
+  a.Interrupt();
+  take(ARGO_MESSAGE_HEADER_SIZE + 48);
+  EXPECT_EQ(greeting.incarnation, a.Peer(2).incarnation);
+  EXPECT_EQ(greeting.heard, 4711u);
 }
 
 TEST(Greeting, WaitsForRoomAndIsWoken) {
@@ -138,6 +160,23 @@ TEST(Greeting, RetriesAfterBusyWithoutAWakeUp) {
   EXPECT_EQ(a.State(2), ARGO_PEER_GREETING);
   EXPECT_EQ(argo_link_due_ms(&a.link), xen.now_ms + ARGO_LINK_RETRY_MS);
   xen.busy.clear();
+  xen.Advance(ARGO_LINK_RETRY_MS);
+  EXPECT_TRUE(AreReady(a, b));
+}
+
+TEST(Greeting, KeepsAskingWhileTheNotifySaysEbusy) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  b.AddPeer(1);
+  while (xen.Inject(2, 1, {ARGO_LINK_PORT, 1, 0}, 99, Bytes(40)) == 0) {
+  }
+  xen.busy.insert(2);
+  b.interrupt_pending = false;  // it does not read
+  a.AddPeer(2);
+  xen.Advance(550);
+  EXPECT_EQ(a.Peer(2).count.busy, 1u + 5);
+  b.interrupt_pending = true;
   xen.Advance(ARGO_LINK_RETRY_MS);
   EXPECT_TRUE(AreReady(a, b));
 }
@@ -483,14 +522,18 @@ TEST(Partners, AreLetGoSilentlyByFini) {
   FakeXen xen;
   FakeDomain& a = xen.Add(1);
   FakeDomain& b = xen.Add(2);
+  FakeDomain& c = xen.Add(3);
   Connect(xen, a, b);
+  Connect(xen, a, c);
   Fill(a, 2);
   argo_link_fini(&a.link);
-  EXPECT_EQ(a.events, Events({"ready 2"}));
+  EXPECT_EQ(a.events, Events({"ready 2", "ready 3"}));
   EXPECT_EQ(a.packets.back()->done, 1);
   EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
   EXPECT_EQ(xen.FindRing(1, 2), nullptr);
+  EXPECT_EQ(xen.FindRing(1, 3), nullptr);
   EXPECT_EQ(argo_link_peer(&a.link, 2), nullptr);
+  EXPECT_EQ(argo_link_peer(&a.link, 3), nullptr);
 }
 
 }  // namespace

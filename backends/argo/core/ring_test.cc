@@ -254,6 +254,7 @@ TEST(RingReader, NeverReadsItsOwnPointerBack) {
   ring.header()->rx_ptr = 0xDEADBEEF;
   ring.Release();
   EXPECT_EQ(ring.header()->rx_ptr, 48u);
+  ring.header()->rx_ptr = 0;
   ASSERT_EQ(ring.Peek(), 1);
   EXPECT_EQ(ring.Payload(), Bytes(21));
 }
