@@ -241,7 +241,6 @@ void Connection::Receive(const Header& header, const Payload& payload) {
       endpoint_.SetDeadline(*this, absl::InfiniteFuture());
       ++endpoint_.counters_.connected;
       user_->OnConnected(*this);
-      CheckEnd();
       TellShutdown();
       break;
     case VSOCK_OP_RW:
