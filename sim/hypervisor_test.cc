@@ -278,6 +278,19 @@ TEST_F(HypervisorTest, ADeadDomainsWaitOnASharedRingIsForgotten) {
   EXPECT_EQ(TakeVirqs(35), 0);
 }
 
+TEST_F(HypervisorTest, WhoDoesNotFitKeepsNobodyBehindItAsleep) {
+  Start({.mac_permissive = true}, 3);
+  Pages ring = Ring(3, 128, ARGO_DOMID_ANY);  // 96 when empty
+  ASSERT_EQ(Send(1, 3, 32), 32);
+  ASSERT_EQ(Send(1, 3, 32), 32);
+  ASSERT_EQ(Send(1, 3, 80), -EAGAIN);
+  ASSERT_EQ(Send(2, 3, 16), -EAGAIN);
+  Header(ring)->rx_ptr = 48;
+  EXPECT_EQ(Notify(3), 0);
+  EXPECT_EQ(TakeVirqs(1), 0);
+  EXPECT_EQ(TakeVirqs(2), 1);
+}
+
 TEST_F(HypervisorTest, WakesInTheOrderOfDomids) {
   xen_ = std::make_unique<Hypervisor>(Hypervisor::Options{.mac_permissive = true});
   domains_.resize(20);

@@ -87,6 +87,18 @@ TEST_F(CreditTest, ASenderWithLittleUnderWayAsksOnceAndIsWoken) {
   EXPECT_THAT(peer.Ops(), IsEmpty());
 }
 
+TEST_F(CreditTest, ASenderAsksAgainWhenTheAnswerWasNotEnough) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  c->SendMessage(Bytes("12"), false);
+  peer.Ops();
+  EXPECT_FALSE(c->CanSendMessage(kDefaultBufAlloc));
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_REQUEST"));
+  peer.fwd_cnt = 1;
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_REQUEST"));
+  EXPECT_EQ(user.can_send, 0);
+}
+
 TEST_F(CreditTest, OfAFullBufferThePeerTellsByItself) {
   Connection* c = peer.Connect(user);
   while (const size_t n = c->SendCapacity()) c->Send(Bytes(std::string(n, 'x')));
@@ -208,11 +220,21 @@ TEST_F(CreditTest, AnAnswerRetiresNoZeroLengthMessage) {
   peer.In(VSOCK_OP_CREDIT_UPDATE);
   EXPECT_EQ(user.can_send, 0);
   EXPECT_EQ(SendEmptyMessages(c), 0u);
-  // Bytes beyond them retire all.
+  // The byte retires alone.
   peer.fwd_cnt = 1;
   peer.In(VSOCK_OP_CREDIT_UPDATE);
   EXPECT_EQ(user.can_send, 1);
   EXPECT_EQ(SendEmptyMessages(c), 1u);
+}
+
+TEST_F(CreditTest, AByteBehindThemRetiresAllZeroLengthMessages) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  for (uint32_t i = 0; i < kMaxPacketsInFlight - 1; ++i) c->SendMessage(Bytes(""), false);
+  c->SendMessage(Bytes("x"), false);
+  EXPECT_FALSE(c->CanSendMessage(0));
+  peer.fwd_cnt = 1;
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(SendEmptyMessages(c), size_t{kMaxPacketsInFlight});
 }
 
 TEST_F(CreditTest, AnUpdateBehindTheAnswerRetiresAZeroLengthMessage) {

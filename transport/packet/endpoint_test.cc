@@ -119,6 +119,22 @@ TEST_F(EndpointTest, StopListeningResetsWhatNobodyAccepted) {
   EXPECT_EQ(listener.users[0]->received, "still here");
 }
 
+TEST_F(EndpointTest, StopListeningEndsWhatIsDrainedAndNotAccepted) {
+  Listen();
+  listener.on_incoming = [](Connection&, TestUser& program) { program.appetite = 0; };
+  Request(5000);
+  peer.In(VSOCK_OP_RW, 0, "kept");
+  peer.In(VSOCK_OP_SHUTDOWN, kBoth);
+  peer.In(VSOCK_OP_RST);
+  ASSERT_EQ(listener.last().connection->state(), Connection::State::kDraining);
+  ASSERT_TRUE(peer.endpoint.Listen(81, VSOCK_TYPE_STREAM, 8, &listener).ok());
+  peer.endpoint.StopListening(81);
+  EXPECT_EQ(listener.last().end, std::nullopt);
+  peer.endpoint.StopListening(RawPeer::kListenPort);
+  EXPECT_EQ(listener.last().end, End::kLocal);
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+}
+
 TEST_F(EndpointTest, AListenerMayResetInsideOnIncoming) {
   Listen();
   listener.on_incoming = [](Connection& c, TestUser&) { c.Reset(); };
@@ -453,6 +469,17 @@ TEST_F(EndpointTest, ACarrierThatDiesInsideSendEndsNothingInsideSend) {
   EXPECT_EQ(again.end, std::nullopt);
 }
 
+TEST_F(EndpointTest, ACarrierThatDiesWhileOwedThingsGoOutTakesNoData) {
+  Listen();
+  peer.link.can_send = false;
+  Request(5000);
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  peer.link.can_send = true;
+  peer.link.on_send = [&] { peer.endpoint.OnPeerReset(4); };
+  EXPECT_EQ(listener.last().connection->SendCapacity(), 0u);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
+}
+
 TEST_F(EndpointTest, ACarrierThatDiesInsideAnAnswerEndsItsConnections) {
   peer.Connect(user);
   peer.link.on_send = [&] { peer.endpoint.OnPeerReset(4); };
@@ -513,9 +540,11 @@ TEST_F(EndpointTest, Datagrams) {
   header.op = VSOCK_OP_REQUEST;
   peer.In(header);
   peer.endpoint.CloseDatagram(53);
+  sink.room = true;
   header.op = VSOCK_OP_RW;
   header.dst_port = 53;
   peer.In(header, "closed");
+  EXPECT_THAT(sink.got, SizeIs(1));
   EXPECT_EQ(counters().datagram_delivered, 1u);
   EXPECT_EQ(counters().datagram_dropped, 3u);
   EXPECT_EQ(counters().drop_op, 1u);

@@ -93,6 +93,21 @@ TEST_F(ReentrancyTest, TheProgramLeavesFromInsideOnData) {
   ExpectGone(End::kClean);
 }
 
+TEST_F(ReentrancyTest, TheProgramFinishesFromInsideOnMessage) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  user.on_data = [](Connection& connection) {
+    connection.FinishSending();
+    connection.StopReading();
+  };
+  peer.In(VSOCK_OP_RW, VSOCK_SEQ_EOM, "last");
+  // What it took counts before it is closed.
+  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:2", "SHUTDOWN:3"));
+  EXPECT_EQ(c->state(), Connection::State::kClosing);
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+}
+
 TEST_F(ReentrancyTest, NothingIsKeptForAProgramThatStopsFromInsideOnData) {
   Connection* c = peer.Connect(user);
   user.appetite = 2;

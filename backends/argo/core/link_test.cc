@@ -247,6 +247,30 @@ TEST(Greeting, IsNotDoneBeforeThePartnerWasTold) {
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
 }
 
+TEST(Greeting, MayWrapAtTheRingsEnd) {
+  constexpr uint32_t kLen = 4096;
+  for (uint32_t behind = 16; behind <= 80; behind += 16) {
+    SCOPED_TRACE(behind);
+    FakeXen xen;
+    FakeDomain& a = xen.Add(1);
+    xen.Add(2);
+    a.ring_len = kLen;
+    a.AddPeer(2);
+    const argo_addr src = {ARGO_LINK_PORT, 2, 0};
+    for (uint32_t at = 0; at < kLen - behind; at += ARGO_MESSAGE_HEADER_SIZE) {
+      ASSERT_EQ(xen.Inject(1, 2, src, 0, {}), 0);
+    }
+    a.Interrupt();
+    xen.AddRing(2, 1, kLen);
+    ASSERT_EQ(xen.Inject(1, 2, src, ARGO_LINK_TYPE_GREETING,
+                         AsBytes(Greeting(4711, a.Peer(2).incarnation))),
+              0);
+    a.Interrupt();
+    EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+    EXPECT_EQ(a.Peer(2).heard, 4711u);
+  }
+}
+
 TEST(Greeting, NeedsACommonVersion) {
   struct Case {
     uint16_t min, max;
@@ -382,6 +406,19 @@ TEST(Loss, GivesTheQueueBack) {
     EXPECT_EQ(a.packets[i]->status, i < waiting ? 0 : -ARGO_ECONNRESET) << i;
   }
   EXPECT_EQ(a.Peer(2).queue_count, 0u);
+}
+
+TEST(Loss, TakesThePendingRetryWithIt) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  xen.busy.insert(2);
+  Fill(a, 2);
+  ASSERT_EQ(a.Peer(2).retry_at_ms, xen.now_ms + ARGO_LINK_RETRY_MS);
+  xen.now_ms += 50;
+  argo_link_peer_gone(&a.link, 2, xen.now_ms);
+  EXPECT_EQ(argo_link_due_ms(&a.link), xen.now_ms + ARGO_LINK_RETRY_MS);
 }
 
 TEST(Loss, IsToldFromOutside) {

@@ -129,6 +129,7 @@ TEST(Ring, WrapsAtEverySlotWithEveryShortPayload) {
         EXPECT_EQ(ring.message_.type, 1000u + round);
         EXPECT_EQ(ring.message_.src.domid, 5);
         EXPECT_EQ(ring.message_.src.port, 77u);
+        EXPECT_EQ(ring.message_.src.pad, 0);
         EXPECT_EQ(ring.Payload(), payload) << "at " << start << " size " << size;
         ring.Release();
         EXPECT_EQ(ring.header()->rx_ptr, ring.header()->tx_ptr);
