@@ -410,6 +410,26 @@ TEST_F(HypervisorTest, GfnListMayEndAtTheEndOfMemory) {
   EXPECT_EQ(xen_->ArgoOp(1, ARGO_OP_NOTIFY, top, nullptr, 0, 0), -EFAULT);
 }
 
+TEST_F(HypervisorTest, NotifyEntriesMayEndAtTheEndOfMemory) {
+  Start({}, 2);
+  Ring(2, 64, 1);
+  auto* end = const_cast<uint8_t*>(static_cast<const uint8_t*>(memory(1)->BadPointer()));
+  argo_ring_data head = {1, 0};
+  const argo_ring_data_ent ent = {{kPort, 2, 0}, 0, 0, 1, 0};
+  uint8_t* at = end - sizeof(ent) - sizeof(head);
+  memcpy(at, &head, sizeof(head));
+  memcpy(at + sizeof(head), &ent, sizeof(ent));
+  EXPECT_EQ(xen_->ArgoOp(1, ARGO_OP_NOTIFY, at, nullptr, 0, 0), 0);
+  EXPECT_EQ(memcmp(at, &head, sizeof(head)), 0);
+  EXPECT_NE(memcmp(at + sizeof(head), &ent, sizeof(ent)), 0) << "answered";
+  // A second entry would lie behind the end: the first is not answered either.
+  memcpy(at + sizeof(head), &ent, sizeof(ent));
+  head.nent = 2;
+  memcpy(at, &head, sizeof(head));
+  EXPECT_EQ(xen_->ArgoOp(1, ARGO_OP_NOTIFY, at, nullptr, 0, 0), -EFAULT);
+  EXPECT_EQ(memcmp(at + sizeof(head), &ent, sizeof(ent)), 0);
+}
+
 TEST_F(HypervisorTest, AnotherDomainsMemoryFaults) {
   Start({}, 2);
   Ring(2, 64, 1);

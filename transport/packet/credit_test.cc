@@ -103,6 +103,8 @@ TEST_F(CreditTest, OfAFullBufferThePeerTellsByItself) {
   Connection* c = peer.Connect(user);
   while (const size_t n = c->SendCapacity()) c->Send(Bytes(std::string(n, 'x')));
   EXPECT_THAT(peer.Ops(), AllOf(SizeIs(4), Each("RW")));
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(user.can_send, 0) << "no news";
   // A quarter was taken: sent again at once, nothing asked.
   peer.fwd_cnt = kDefaultBufAlloc / 4;
   peer.In(VSOCK_OP_CREDIT_UPDATE);
@@ -228,13 +230,17 @@ TEST_F(CreditTest, AnAnswerRetiresNoZeroLengthMessage) {
 }
 
 TEST_F(CreditTest, AByteBehindThemRetiresAllZeroLengthMessages) {
-  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
-  for (uint32_t i = 0; i < kMaxPacketsInFlight - 1; ++i) c->SendMessage(Bytes(""), false);
-  c->SendMessage(Bytes("x"), false);
-  EXPECT_FALSE(c->CanSendMessage(0));
-  peer.fwd_cnt = 1;
-  peer.In(VSOCK_OP_CREDIT_UPDATE);
-  EXPECT_EQ(SendEmptyMessages(c), size_t{kMaxPacketsInFlight});
+  for (const uint32_t empties : {1u, kMaxPacketsInFlight - 1}) {
+    TestUser program;
+    peer.fwd_cnt = 0;
+    Connection* c = peer.Connect(program, VSOCK_TYPE_SEQPACKET);
+    for (uint32_t i = 0; i < empties; ++i) c->SendMessage(Bytes(""), false);
+    c->SendMessage(Bytes("x"), false);
+    peer.fwd_cnt = 1;
+    peer.In(VSOCK_OP_CREDIT_UPDATE);
+    EXPECT_EQ(SendEmptyMessages(c), size_t{kMaxPacketsInFlight});
+    c->Reset();
+  }
 }
 
 TEST_F(CreditTest, AnUpdateBehindTheAnswerRetiresAZeroLengthMessage) {
@@ -287,6 +293,12 @@ TEST_F(CreditTest, AQuarterTakenIsTold) {
   peer.In(VSOCK_OP_RW, 0, block);
   EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
   EXPECT_EQ(peer.last.fwd_cnt, kDefaultBufAlloc / 4);
+  // And the next quarter, counted from there.
+  peer.In(VSOCK_OP_RW, 0, block);
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  peer.In(VSOCK_OP_RW, 0, block);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+  EXPECT_EQ(peer.last.fwd_cnt, kDefaultBufAlloc / 2);
 }
 
 TEST_F(CreditTest, ManyPacketsTakenAreTold) {

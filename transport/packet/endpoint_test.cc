@@ -88,6 +88,18 @@ TEST_F(EndpointTest, TheBacklogCountsWhatNobodyAccepted) {
   EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
 }
 
+TEST_F(EndpointTest, ABacklogIsAtLeastOne) {
+  for (const int backlog : {0, 1}) {
+    Listen(backlog);
+    Request(5000);
+    EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
+    Request(5001);
+    EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+    peer.endpoint.StopListening(RawPeer::kListenPort);
+    peer.Ops();
+  }
+}
+
 TEST_F(EndpointTest, NobodyListens) {
   Request(5000);
   EXPECT_THAT(peer.Ops(), ElementsAre("RST"));

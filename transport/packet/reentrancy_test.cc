@@ -93,19 +93,33 @@ TEST_F(ReentrancyTest, TheProgramLeavesFromInsideOnData) {
   ExpectGone(End::kClean);
 }
 
-TEST_F(ReentrancyTest, TheProgramFinishesFromInsideOnMessage) {
-  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
-  user.on_data = [](Connection& connection) {
-    connection.FinishSending();
-    connection.StopReading();
-  };
-  peer.In(VSOCK_OP_RW, VSOCK_SEQ_EOM, "last");
-  // What it took counts before it is closed.
-  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:2", "SHUTDOWN:3"));
-  EXPECT_EQ(c->state(), Connection::State::kClosing);
-  peer.In(VSOCK_OP_CREDIT_REQUEST);
-  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
-  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+TEST_F(ReentrancyTest, TheProgramFinishesFromInsideOnDataAndOnMessage) {
+  for (const uint16_t type : {VSOCK_TYPE_STREAM, VSOCK_TYPE_SEQPACKET}) {
+    SCOPED_TRACE(type);
+    TestUser program;
+    Connection* c = peer.Connect(program, type);
+    program.on_data = [](Connection& connection) {
+      connection.FinishSending();
+      connection.StopReading();
+      EXPECT_EQ(connection.state(), Connection::State::kConnected) << "what it took counts first";
+    };
+    peer.In(VSOCK_OP_RW, type == VSOCK_TYPE_SEQPACKET ? VSOCK_SEQ_EOM : 0, "last");
+    EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:2", "SHUTDOWN:3"));
+    EXPECT_EQ(c->state(), Connection::State::kClosing);
+    peer.In(VSOCK_OP_CREDIT_REQUEST);
+    EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+    EXPECT_EQ(peer.last.fwd_cnt, 4u);
+    peer.In(VSOCK_OP_RST);
+    EXPECT_EQ(program.end, End::kClean);
+  }
+}
+
+TEST_F(ReentrancyTest, AResetFromInsideEndOfFileIsTheLastWord) {
+  peer.Connect(user);
+  user.on_finished = [](Connection& connection) { connection.Reset(); };
+  peer.In(VSOCK_OP_SHUTDOWN, kBoth);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  ExpectGone(End::kLocal);
 }
 
 TEST_F(ReentrancyTest, NothingIsKeptForAProgramThatStopsFromInsideOnData) {

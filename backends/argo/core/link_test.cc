@@ -110,6 +110,23 @@ TEST(Greeting, KeepsItsRingWhileThePartnerIsNotThere) {
   EXPECT_EQ(xen.wakes, 0) << "nothing was read, so nobody is to be woken";
 }
 
+TEST(Greeting, IsRepeatedEachSecondUntilItIsAnswered) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  xen.Add(2);
+  a.AddPeer(2);
+  xen.AddRing(2, 1, 8192);  // by somebody who does not greet
+  xen.Advance(3 * ARGO_LINK_PROBE_MS);
+  EXPECT_EQ(xen.greetings, 3);
+  xen.Inject(1, 2, {ARGO_LINK_PORT, 2, 0}, ARGO_LINK_TYPE_GREETING,
+             AsBytes(Greeting(4711, a.Peer(2).incarnation)));
+  xen.Run();
+  EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+  EXPECT_EQ(xen.greetings, 4) << "the answer";
+  xen.Advance(3 * ARGO_LINK_PROBE_MS);
+  EXPECT_EQ(xen.greetings, 4);
+}
+
 TEST(Greeting, TellsWhomItHeard) {
   FakeXen xen;
   FakeDomain& a = xen.Add(1);
@@ -406,6 +423,25 @@ TEST(Loss, GivesTheQueueBack) {
     EXPECT_EQ(a.packets[i]->status, i < waiting ? 0 : -ARGO_ECONNRESET) << i;
   }
   EXPECT_EQ(a.Peer(2).queue_count, 0u);
+}
+
+// The partner's ring goes between the notify that sees it and the sendv behind it.
+TEST(Loss, IsSeenByTheQueueAndGivesItBackOnce) {
+  FakeXen xen;
+  FakeDomain& a = xen.Add(1);
+  FakeDomain& b = xen.Add(2);
+  Connect(xen, a, b);
+  const uint32_t sent = Fill(a, 2);
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(a.Send(2, 1), 1);
+  xen.fail_send = -ARGO_ECONNREFUSED;
+  xen.Run(2);  // b reads, a is woken
+  EXPECT_EQ(a.events, Events({"ready 2", "lost 2"}));
+  EXPECT_EQ(a.State(2), ARGO_PEER_UNKNOWN);
+  ASSERT_EQ(a.packets.size(), sent + 4);
+  for (uint32_t i = sent; i < sent + 4; ++i) {
+    EXPECT_EQ(a.packets[i]->done, 1);
+    EXPECT_EQ(a.packets[i]->status, -ARGO_ECONNRESET);
+  }
 }
 
 TEST(Loss, TakesThePendingRetryWithIt) {
