@@ -566,6 +566,7 @@ TEST(Partners, AreAddedAndRemoved) {
   FakeXen xen;
   FakeDomain& a = xen.Add(1, 2);
   FakeDomain& b = xen.Add(2);
+  xen.Add(3);
   EXPECT_EQ(argo_link_due_ms(&a.link), UINT64_MAX);
   EXPECT_EQ(a.AddPeer(ARGO_DOMID_SELF), -ARGO_EINVAL);
   EXPECT_EQ(a.AddPeer(ARGO_DOMID_ANY), -ARGO_EINVAL);
@@ -573,7 +574,9 @@ TEST(Partners, AreAddedAndRemoved) {
   EXPECT_EQ(a.AddPeer(2), -ARGO_EEXIST);
   EXPECT_EQ(a.AddPeer(3), 0);
   EXPECT_EQ(a.AddPeer(4), -ARGO_ENOSPC);
+  ASSERT_NE(xen.FindRing(1, 3), nullptr);
   EXPECT_EQ(argo_link_remove_peer(&a.link, 3), 0);
+  EXPECT_EQ(xen.FindRing(1, 3), nullptr);
   EXPECT_EQ(argo_link_remove_peer(&a.link, 3), -ARGO_ENODEV);
   EXPECT_EQ(argo_link_peer(&a.link, 3), nullptr);
   b.AddPeer(1);
