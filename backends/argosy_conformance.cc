@@ -6,12 +6,14 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/str_cat.h"
+#include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "backends/open.h"
 #include "transport/conformance/agent.h"
+#include "transport/conformance/behaviour.h"
 #include "transport/conformance/fixture.h"
 #include "transport/error.h"
 
@@ -26,6 +28,9 @@ constexpr uint32_t kDefaultPort = 6100;
 std::string client_uri;
 Address server;
 
+// "sim:/run/argosy/sim.sock?domain=1" -> "sim:", the column of docs/behaviour.md.
+std::string Scheme() { return client_uri.substr(0, client_uri.find(':') + 1); }
+
 absl::StatusOr<Ends> OpenTwoEnds() {
   absl::StatusOr<std::unique_ptr<Transport>> near = OpenTransport(client_uri);
   if (!near.ok()) return near.status();
@@ -36,7 +41,8 @@ absl::StatusOr<Ends> OpenTwoEnds() {
   return Ends{nullptr, *std::move(near), *std::move(far)};
 }
 
-INSTANTIATE_CONFORMANCE(Peers, (Tested{"", &OpenTwoEnds}));
+// Evaluated by InitGoogleTest().
+INSTANTIATE_CONFORMANCE(Peers, (Tested{Scheme(), &OpenTwoEnds}));
 
 int Fail(const absl::Status& status) {
   fprintf(stderr, "argosy-conformance: %s\n", std::string(status.message()).c_str());
@@ -75,7 +81,7 @@ absl::StatusOr<Address> ParsePeer(Transport& transport, absl::string_view text) 
   return address;
 }
 
-int RunCases(const std::string& uri, const std::string& peer) {
+int RunCases(const std::string& uri, const std::string& peer, std::vector<char*> gtest_arguments) {
   {
     const absl::StatusOr<std::unique_ptr<Transport>> transport = OpenTransport(uri);
     if (!transport.ok()) return Fail(transport.status());
@@ -86,6 +92,9 @@ int RunCases(const std::string& uri, const std::string& peer) {
   }
   // Better one line now than one for each case.
   if (const absl::Status status = OpenTwoEnds().status(); !status.ok()) return Fail(status);
+  int count = static_cast<int>(gtest_arguments.size());
+  gtest_arguments.push_back(nullptr);
+  testing::InitGoogleTest(&count, gtest_arguments.data());
   const int result = RUN_ALL_TESTS();
   const testing::UnitTest& run = *testing::UnitTest::GetInstance();
   printf("argosy-conformance: %s to %s: %d passed, %d skipped, %d failed\n", uri.c_str(),
@@ -95,7 +104,11 @@ int RunCases(const std::string& uri, const std::string& peer) {
 }
 
 int Main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);  // takes what begins with --gtest_
+  std::vector<char*> own, gtest;
+  for (char** argument = argv; *argument != nullptr; ++argument) {
+    if (argument == argv || !absl::StartsWith(*argument, "--gtest_")) own.push_back(*argument);
+    if (argument == argv || absl::StartsWith(*argument, "--gtest_")) gtest.push_back(*argument);
+  }
   CLI::App app{
       "Holds a transport to the behaviour of VM sockets, between two processes, guests or hosts.\n"
       "  argosy-conformance --server kernel:            on the one side\n"
@@ -105,13 +118,16 @@ int Main(int argc, char** argv) {
   std::string server_uri, uri, peer;
   uint32_t port = kDefaultPort;
   bool scale = false;
+  behaviour_file.clear();
   CLI::Option* const serve = app.add_option("--server", server_uri, "serve over this transport");
   app.add_option("--client", uri, "run the cases over this transport")->excludes(serve);
   app.add_option("peer", peer, "the server: CID or name, with :PORT unless it is 6100");
   app.add_option("--port", port, "where the server listens (default: 6100)")->needs(serve);
+  app.add_option("--behaviour", behaviour_file,
+                 "docs/behaviour.md: fail where it says otherwise of this transport");
   app.add_flag("--scale", scale, "less data (16 MiB for 1 GiB), for emulated machines");
   try {
-    app.parse(argc, argv);
+    app.parse(static_cast<int>(own.size()), own.data());
     if (server_uri.empty() && (uri.empty() || peer.empty())) {
       throw CLI::RequiredError("--server URI, or --client URI PEER,");
     }
@@ -122,7 +138,7 @@ int Main(int argc, char** argv) {
   }
   RaiseDescriptorLimit();
   if (!scale) a_lot = 1 << 30;
-  return server_uri.empty() ? RunCases(uri, peer) : Serve(server_uri, port);
+  return server_uri.empty() ? RunCases(uri, peer, gtest) : Serve(server_uri, port);
 }
 
 }  // namespace

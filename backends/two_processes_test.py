@@ -41,8 +41,9 @@ class TwoProcessesTest(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
 
     def check(self, *arguments):
-        cases = run("--client", *arguments, "--scale")
+        cases = run("--client", *arguments, "--scale", "--behaviour", "docs/behaviour.md")
         self.assertEqual(cases.returncode, 0, cases.stdout)
+        self.assertIn("behaviour: ", cases.stdout)
         last = cases.stdout.splitlines()[-1]
         self.assertRegex(last, r"^argosy-conformance: .* [1-9]\d* passed, \d+ skipped, 0 failed$")
 

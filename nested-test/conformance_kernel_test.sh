@@ -9,7 +9,7 @@ server=$!
 exec 3< says
 read -r line <&3 || exit 1
 echo "$line"
-argosy-conformance --client kernel: local --scale --gtest_color=no
+argosy-conformance --client kernel: local --scale --gtest_color=no --behaviour /data/behaviour.md
 status=$?
 kill "$server"
 exit $status

@@ -48,6 +48,7 @@ void ConformanceTest::SetUp() {
   alarm(kCaseLimit);
   RaiseDescriptorLimit();
 
+  RecordProperty("column", tested().column);
   absl::StatusOr<Ends> ends = tested().open();
   ASSERT_TRUE(ends.ok()) << ends.status();
   ends_ = *std::move(ends);
