@@ -2,6 +2,7 @@
 """argosy-conformance as people run it: the agent in one process, the cases in another."""
 
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -58,6 +59,21 @@ class TwoProcessesTest(unittest.TestCase):
             with Running(CONFORMANCE, "--server", "sim:%s?domain=dom0" % socket) as server:
                 self.assertEqual(server.line, "argosy-conformance: serving at 2:6100\n")
                 self.check("sim:%s?domain=dom1" % socket, "dom0")
+
+    def test_another_behaviour_than_the_table_says_fails(self):
+        with open("docs/behaviour.md") as f:
+            page = f.read()
+        wrong_page = os.path.join(self.folder.name, "wrong.md")
+        with open(wrong_page, "w") as f:
+            f.write(re.sub(r"(?m)^(\| half close here \| STREAM \|) .*", r"\1" + " half_close |" * 5, page))
+        uri = "loopback:" + self.folder.name
+        case = "--gtest_filter=*/ConnectionTest.HalfCloseHere/stream"
+        with Running(CONFORMANCE, "--server", uri):
+            self.assertEqual(run("--client", uri, "local", case, "--behaviour", "docs/behaviour.md").returncode, 0)
+            wrong = run("--client", uri, "local", case, "--behaviour", wrong_page)
+        self.assertEqual(wrong.returncode, 1, wrong.stdout)
+        self.assertIn("half close here (STREAM): 'yes', table: 'half_close'", wrong.stdout)
+        self.assertRegex(wrong.stdout.splitlines()[-1], "1 passed, 0 skipped, 0 failed, not as the table says$")
 
     def test_failure_is_seen(self):
         # Nobody serves: one line, exit 1.

@@ -4,6 +4,7 @@
 import fnmatch
 import os
 import re
+import runpy
 import subprocess
 import unittest
 
@@ -100,6 +101,10 @@ class LintTest(unittest.TestCase):
                 if "://" not in link and not os.path.exists(os.path.join(ROOT, os.path.dirname(path), link)):
                     bad.append("%s: %s" % (path, link))
         self.check("links to files that are not there", bad)
+
+    def test_behaviour_page_explains_the_capabilities(self):
+        section = runpy.run_path(os.path.join(ROOT, "tools/behaviour"))["capability_section"]()
+        self.assertTrue(self.texts["docs/behaviour.md"].endswith(section), "run tools/behaviour: a capability has changed")
 
     def test_every_error_has_a_test(self):
         errors = self.texts["docs/errors.md"]
