@@ -2,6 +2,7 @@
 #include "sim/program_socket.h"
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -231,6 +232,14 @@ ssize_t ProgramSocket::ReadFailed(int error) {
 
 void ProgramSocket::EndOfInput() {
   input_ended_ = true;
+  // If the program closed its descriptor, the peer's must learn that nobody reads before it sees the
+  // end of what it reads; the event that says so may come behind the end.
+  pollfd both_ended = {fd_.get(), 0, 0};
+  if (!output_shut_ && poll(&both_ended, 1, 0) == 1 && (both_ended.revents & POLLHUP) != 0) {
+    ConfirmIfRead();
+    if (connection_ != nullptr) connection_->StopReading();
+    if (connection_ == nullptr) return;
+  }
   if (lost_unread_) {
     connection_->Reset();
   } else {
