@@ -69,6 +69,15 @@ struct Capabilities {
   // A SEQPACKET message above max_message is EMSGSIZE; without it the carrier refuses it with
   // another errno.
   bool too_large_is_emsgsize = false;
+  // When the peer has called shutdown(SHUT_RD), the next write here fails.  Without it some may
+  // succeed, because the carrier finds out when it has something for the peer to read.
+  bool tells_stopped_reading = false;
+  // Writing to a STREAM that the peer, or this side, has shut raises SIGPIPE, unless MSG_NOSIGNAL.
+  // Without it there is only EPIPE.
+  bool raises_sigpipe = false;
+  // close() with SO_LINGER waits only for what the carrier has not taken yet; without it, also for
+  // what the peer has not read.
+  bool lingers_for_unsent_only = false;
   // Largest SEQPACKET message and datagram, in bytes; larger ones are refused.
   size_t max_message = 0;
   size_t max_datagram = 0;

@@ -231,6 +231,9 @@ class KernelTransport : public Transport {
     c.knows_cids = own.ok() && *own == kCidLocal;
     c.port_privilege_by_thread = true;
     c.too_large_is_emsgsize = seqpacket_ && KernelIsAtLeast(6, 2);  // ENOMEM before
+    c.tells_stopped_reading = true;
+    c.raises_sigpipe = KernelIsAtLeast(6, 7);
+    c.lingers_for_unsent_only = KernelIsAtLeast(6, 16);
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
     return c;
   }

@@ -170,6 +170,9 @@ class LoopbackTransport : public Transport {
     c.knows_cids = true;
     c.port_privilege_by_thread = true;
     c.too_large_is_emsgsize = true;
+    c.tells_stopped_reading = true;
+    c.raises_sigpipe = true;
+    c.lingers_for_unsent_only = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;

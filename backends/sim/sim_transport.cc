@@ -251,6 +251,8 @@ class SimTransport : public Transport {
     c.reports_lost_data = true;
     c.knows_cids = true;
     c.too_large_is_emsgsize = true;
+    c.raises_sigpipe = true;
+    c.lingers_for_unsent_only = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
     c.argo_cid_offset = kArgoCidOffset;
