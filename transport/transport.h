@@ -78,6 +78,10 @@ struct Capabilities {
   // close() with SO_LINGER waits only for what the carrier has not taken yet; without it, also for
   // what the peer has not read.
   bool lingers_for_unsent_only = false;
+  // MSG_PEEK works on SEQPACKET sockets too.
+  bool peeks_messages = false;
+  // A buffer that is none is EFAULT when receiving; without it, another errno.
+  bool bad_buffer_is_efault = false;
   // Largest SEQPACKET message and datagram, in bytes; larger ones are refused.
   size_t max_message = 0;
   size_t max_datagram = 0;

@@ -234,6 +234,8 @@ class KernelTransport : public Transport {
     c.tells_stopped_reading = true;
     c.raises_sigpipe = KernelIsAtLeast(6, 7);
     c.lingers_for_unsent_only = KernelIsAtLeast(6, 16);
+    c.peeks_messages = seqpacket_ && KernelIsAtLeast(6, 6);
+    c.bad_buffer_is_efault = KernelIsAtLeast(6, 4);  // ENOMEM before
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
     return c;
   }

@@ -173,6 +173,8 @@ class LoopbackTransport : public Transport {
     c.tells_stopped_reading = true;
     c.raises_sigpipe = true;
     c.lingers_for_unsent_only = true;
+    c.peeks_messages = true;
+    c.bad_buffer_is_efault = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;

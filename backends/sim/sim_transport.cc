@@ -253,6 +253,8 @@ class SimTransport : public Transport {
     c.too_large_is_emsgsize = true;
     c.raises_sigpipe = true;
     c.lingers_for_unsent_only = true;
+    c.peeks_messages = true;
+    c.bad_buffer_is_efault = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
     c.argo_cid_offset = kArgoCidOffset;
