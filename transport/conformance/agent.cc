@@ -123,7 +123,7 @@ class Session {
         {"receive", 3, &Session::Receive},                // id size flags -> size flags =bytes
         {"send-pattern", 4, &Session::SendLong},          // id size first chunk -> sent errno
         {"receive-pattern", 4, &Session::ReceiveLong},    // id size first chunk -> got errno wrong at
-        {"receive-message", 3, &Session::ReceiveMessage}, // id size first -> size wrong
+        {"receive-message", 3, &Session::ReceiveMessage}, // id size first -> size wrong flags
         {"shutdown", 2, &Session::Shutdown},              // id how
         {"finish", 2, &Session::Finish},                  // id ms
         {"poll", 3, &Session::Poll},                      // id events ms -> revents
@@ -323,12 +323,16 @@ class Session {
     const std::shared_ptr<Socket> socket = Connection(m.numbers[0]);
     if (socket == nullptr) return NoSuch("connection");
     std::vector<uint8_t> buffer(std::min(m.numbers[1], kMaxBuffer));
-    const ssize_t n = recv(socket->fd(), buffer.data(), buffer.size(), MSG_TRUNC);
-    if (n < 0) return SystemError(errno, "recv");
+    iovec iov = {buffer.data(), buffer.size()};
+    msghdr header = {};
+    header.msg_iov = &iov;
+    header.msg_iovlen = 1;
+    const ssize_t n = recvmsg(socket->fd(), &header, MSG_TRUNC);
+    if (n < 0) return SystemError(errno, "recvmsg");
     const uint64_t kept = std::min<uint64_t>(n, buffer.size());
     buffer.resize(kept);
     const bool wrong = buffer != Pattern{kept, m.numbers[2]}.Bytes();
-    return Result{{static_cast<uint64_t>(n), wrong}, ""};
+    return Result{{static_cast<uint64_t>(n), wrong, static_cast<uint64_t>(header.msg_flags)}, ""};
   }
 
   absl::StatusOr<Result> Shutdown(const Message& m) {

@@ -183,9 +183,10 @@ Pending<absl::StatusOr<Received>> FarEnd::StartReceivePattern(const FarSocket& s
 
 absl::StatusOr<FarMessage> FarEnd::ReceiveMessage(const FarSocket& socket, Pattern pattern) {
   absl::StatusOr<Message> answer =
-      Do("receive-message", 2, {socket.id, pattern.size, pattern.first});
+      Do("receive-message", 3, {socket.id, pattern.size, pattern.first});
   if (!answer.ok()) return answer.status();
-  return FarMessage{answer->numbers[1], answer->numbers[2] == 0};
+  return FarMessage{answer->numbers[1], answer->numbers[2] == 0,
+                    static_cast<int>(answer->numbers[3])};
 }
 
 absl::Status FarEnd::Shutdown(const FarSocket& socket, int how) {

@@ -76,6 +76,7 @@ struct FarDatagram {
 struct FarMessage {
   size_t size = 0;      // of the message, also if it was cut
   bool matches = true;  // what was kept is that of the pattern
+  int flags = 0;        // msg_flags
 };
 
 struct FarText {
