@@ -82,6 +82,12 @@ struct Capabilities {
   bool peeks_messages = false;
   // A buffer that is none is EFAULT when receiving; without it, another errno.
   bool bad_buffer_is_efault = false;
+  // SO_RCVLOWAT may be as large as the receive buffer: reading a part of it asks the peer for more
+  // at once.  Without it a sender may wait for room while the reader waits for bytes.
+  bool full_rcvlowat = false;
+  // A SEQPACKET message that send() refuses with EAGAIN was not sent at all.  Without it a part of it
+  // may have gone, which the next message then continues: send messages with a blocking descriptor.
+  bool refuses_whole_messages = false;
   // Largest SEQPACKET message and datagram, in bytes; larger ones are refused.
   size_t max_message = 0;
   size_t max_datagram = 0;

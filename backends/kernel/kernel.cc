@@ -236,6 +236,7 @@ class KernelTransport : public Transport {
     c.lingers_for_unsent_only = KernelIsAtLeast(6, 16);
     c.peeks_messages = seqpacket_ && KernelIsAtLeast(6, 6);
     c.bad_buffer_is_efault = KernelIsAtLeast(6, 4);  // ENOMEM before
+    c.full_rcvlowat = KernelIsAtLeast(6, 8);
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
     return c;
   }

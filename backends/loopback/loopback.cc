@@ -175,6 +175,7 @@ class LoopbackTransport : public Transport {
     c.lingers_for_unsent_only = true;
     c.peeks_messages = true;
     c.bad_buffer_is_efault = true;
+    c.refuses_whole_messages = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;

@@ -255,6 +255,7 @@ class SimTransport : public Transport {
     c.lingers_for_unsent_only = true;
     c.peeks_messages = true;
     c.bad_buffer_is_efault = true;
+    c.refuses_whole_messages = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
     c.argo_cid_offset = kArgoCidOffset;
