@@ -88,6 +88,10 @@ struct Capabilities {
   // A SEQPACKET message that send() refuses with EAGAIN was not sent at all.  Without it a part of it
   // may have gone, which the next message then continues: send messages with a blocking descriptor.
   bool refuses_whole_messages = false;
+  // SIOCINQ: the bytes that this side has not read yet.
+  bool counts_unread = false;
+  // SIOCOUTQ: 0 when the peer has read all that this side has sent.
+  bool counts_unsent = false;
   // Largest SEQPACKET message and datagram, in bytes; larger ones are refused.
   size_t max_message = 0;
   size_t max_datagram = 0;

@@ -237,6 +237,8 @@ class KernelTransport : public Transport {
     c.peeks_messages = seqpacket_ && KernelIsAtLeast(6, 6);
     c.bad_buffer_is_efault = KernelIsAtLeast(6, 4);  // ENOMEM before
     c.full_rcvlowat = KernelIsAtLeast(6, 8);
+    c.counts_unread = KernelIsAtLeast(6, 17);
+    c.counts_unsent = KernelIsAtLeast(6, 12);
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
     return c;
   }

@@ -176,6 +176,8 @@ class LoopbackTransport : public Transport {
     c.peeks_messages = true;
     c.bad_buffer_is_efault = true;
     c.refuses_whole_messages = true;
+    c.counts_unread = true;
+    c.counts_unsent = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = kMaxDatagram;
     return c;

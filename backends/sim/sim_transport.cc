@@ -256,6 +256,8 @@ class SimTransport : public Transport {
     c.peeks_messages = true;
     c.bad_buffer_is_efault = true;
     c.refuses_whole_messages = true;
+    c.counts_unread = true;
+    c.counts_unsent = true;
     c.max_message = packet::kDefaultBufAlloc;
     c.max_datagram = packet::kMaxDatagram;
     c.argo_cid_offset = kArgoCidOffset;
