@@ -54,6 +54,12 @@ class NamedTest(unittest.TestCase):
         self.assertIn("#define VSOCK_HEADER_SIZE 45u\n", named[0].text)
         self.assertEqual([w.split(":")[0] for w in wrong], ["gone", "thrice", "same", "no-file", "part-of-a-line", "fits"])
 
+    def test_the_documentation_lists_them(self):
+        text = faults.read(ROOT, "docs/testing.md")
+        named, _ = faults.named(ROOT)
+        missing = [fault.name for fault in named if "| `%s` |" % fault.name not in text]
+        self.assertFalse(missing, "put the tables of tools/mutants --markdown into docs/testing.md")
+
 
 class GeneratedTest(unittest.TestCase):
     def test_a_seed_always_gives_the_same(self):

@@ -80,8 +80,8 @@ def markdown(named, survivors, argued):
         print(row(code(fault.name), fault.what, verdict.by or "**nobody**"))
     print("\n| generated fault | where | why no test needs to find it |\n|---|---|---|")
     for fault in survivors:
-        where = "%s:%d" % (fault.path, fault.line)
-        print(row(code(fault.name), "%s, %s" % (where, code(fault.what)), argued.get(fault.name, "**not argued yet**")))
+        where = "%s, %s" % (fault.path, code(fault.what))
+        print(row(code(fault.name), where, argued.get(fault.name, "**not argued yet**")))
     print()
 
 

@@ -17,17 +17,19 @@ import tempfile
 import threading
 import time
 
-# A program that finds faults, by an exit status that is not 0: its sources (patterns; of files that match twice the
+# A program that finds faults, by an exit status that is not 0: its sources (patterns; of a file that matches twice the
 # last place counts), and its arguments.  What the sources include is linked with them.
 Program = collections.namedtuple("Program", "name sources arguments")
 
-# In the order in which they are run.  In the first, tests run in the order of the sources.
+# In the order in which they are run; another is another entry here.  Tests of one program run in the order of its
+# sources: those of the smaller parts first.
 PROGRAMS = [
     Program(
         "unit tests",
         (
-            "backends/argo/core/ring_test.cc",
             "backends/argo/core/*_test.cc",
+            "backends/argo/core/link_test.cc",
+            "backends/argo/core/link_flow_test.cc",
             "sim/argo_hypercall*_test.cc",
             "sim/simulated_bed.cc",
             "sim/guest_memory_test.cc",
