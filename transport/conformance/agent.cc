@@ -112,7 +112,7 @@ class Session {
   };
 
   // clang-format off
-  static constexpr int kVerbs = 19;
+  static constexpr int kVerbs = 18;
   static const Verb* Find(const Message& command) {
     static constexpr Verb kTable[kVerbs] = {
         {"cid", 0, &Session::Cid},
@@ -127,7 +127,6 @@ class Session {
         {"shutdown", 2, &Session::Shutdown},              // id how
         {"finish", 2, &Session::Finish},                  // id ms
         {"poll", 3, &Session::Poll},                      // id events ms -> revents
-        {"set-option", 3, &Session::SetOption},           // id level name =value
         {"close", 1, &Session::Close},                    // id
         {"hold", 1, &Session::Hold},                      // connection -> child
         {"kill", 1, &Session::Kill},                      // child
@@ -363,16 +362,6 @@ class Session {
         Await(fd, static_cast<short>(m.numbers[1]), absl::Now() + Ms(m.numbers[2]));
     if (!got.ok()) return got.status();
     return Result{{static_cast<uint64_t>(*got)}, ""};
-  }
-
-  absl::StatusOr<Result> SetOption(const Message& m) {
-    const std::shared_ptr<Socket> socket = Connection(m.numbers[0]);
-    if (socket == nullptr) return NoSuch("connection");
-    if (setsockopt(socket->fd(), static_cast<int>(m.numbers[1]), static_cast<int>(m.numbers[2]),
-                   m.bytes.data(), m.bytes.size()) != 0) {
-      return SystemError(errno, "setsockopt");
-    }
-    return Result{};
   }
 
   absl::StatusOr<Result> Close(const Message& m) {

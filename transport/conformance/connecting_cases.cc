@@ -144,6 +144,22 @@ TEST_P(ConnectionTest, ConnectsFromAGivenPort) {
   EXPECT_ERRNO(Connect(listener, type(), {.local_port = port}), EADDRINUSE);
 }
 
+TEST_P(ConnectionTest, BothConnectAtOnce) {
+  ASSERT_OK_AND_ASSIGN(const FarListener there, far().Listen(type()));
+  ASSERT_OK_AND_ASSIGN(const auto here, near().Listen(kPortAny, type(), {}));
+  for (int i = 0; i < 20; ++i) {
+    auto far_connects = far().StartConnect({near_cid(), here->local().port}, type());
+    ASSERT_OK_AND_ASSIGN(const Socket mine, Connect(there, type()));
+    ASSERT_OK_AND_ASSIGN(const FarSocket accepted_there, far().Accept(there));
+    ASSERT_OK_AND_ASSIGN(const Socket accepted_here, AcceptBlocking(*here, Patience()));
+    ASSERT_OK_AND_ASSIGN(const FarSocket theirs, far_connects.Get());
+    ASSERT_TRUE(SendAll(mine, "mine"));
+    ASSERT_OK(far().Send(theirs, "theirs"));
+    EXPECT_EQ(far().ReadSome(accepted_there), "mine");
+    EXPECT_EQ(ReadSome(accepted_here), "theirs");
+  }
+}
+
 TEST_P(ConnectionTest, AcceptNeverBlocks) {
   ASSERT_OK_AND_ASSIGN(const auto listener, near().Listen(kPortAny, type(), {}));
   EXPECT_ERRNO(listener->Accept(), EAGAIN);

@@ -116,6 +116,16 @@ TEST_P(ConnectionTest, PollTellsDataAndEnds) {
   EXPECT_EQ(PollFor(fd, kAll), POLLIN | POLLRDHUP | POLLHUP);
 }
 
+TEST_P(ConnectionTest, ClosingWakesABlockedReader) {
+  for (const Opener opener : {Opener::kNear, Opener::kFar}) {
+    ASSERT_OK_AND_ASSIGN(Pair pair, Connected(opener));
+    auto reads = far().StartReceive(pair.far);
+    CloseSocket(std::move(pair.near));
+    ASSERT_OK_AND_ASSIGN(const FarText got, reads.Get());
+    EXPECT_EQ(got.text, "");
+  }
+}
+
 TEST_P(ConnectionTest, ClosingWakesABlockedWriter) {
   ASSERT_OK_AND_ASSIGN(const Pair pair, Connected());
   int error = 0;

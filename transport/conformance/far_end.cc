@@ -209,13 +209,6 @@ absl::StatusOr<short> FarEnd::Poll(const FarSocket& socket, short events, absl::
   return static_cast<short>(answer->numbers[1]);
 }
 
-absl::Status FarEnd::SetOption(const FarSocket& socket, int level, int name,
-                               absl::string_view value) {
-  return Do("set-option", 0, {socket.id, static_cast<uint64_t>(level), static_cast<uint64_t>(name)},
-            value)
-      .status();
-}
-
 absl::Status FarEnd::Close(uint64_t id) { return Do("close", 0, {id}).status(); }
 
 Pending<absl::Status> FarEnd::StartClose(const FarSocket& socket) {

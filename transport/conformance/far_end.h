@@ -144,7 +144,6 @@ class FarEnd {
   Pending<absl::Status> StartFinish(const FarSocket& socket, absl::Duration wait = kPatience);
   // The events that came within `wait`: 0 if none did.
   absl::StatusOr<short> Poll(const FarSocket& socket, short events, absl::Duration wait);
-  absl::Status SetOption(const FarSocket& socket, int level, int name, absl::string_view value);
 
   absl::Status Close(const FarSocket& socket) { return Close(socket.id); }
   Pending<absl::Status> StartClose(const FarSocket& socket);
