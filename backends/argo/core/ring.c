@@ -39,6 +39,7 @@ int argo_ring_peek(struct argo_ring_reader* reader, struct argo_ring_message* me
   const struct argo_message_header* header;
   uint32_t available, whole, start, contiguous;
 
+  if (LOAD_ONCE(reader->header->rx_ptr) != rx) return -ARGO_EPROTO;
   if (tx == rx) return 0;
   if (!is_position(tx, reader->len)) return -ARGO_EPROTO;
   available = tx > rx ? tx - rx : tx - rx + reader->len;

@@ -50,7 +50,7 @@ struct argo_ring_reader {
   struct argo_ring_header* header;
   const uint8_t* data; /* header + 64 */
   uint32_t len;        /* bytes of data: a multiple of 16, at least ARGO_MIN_RING_SIZE */
-  uint32_t rx_ptr;     /* our own copy: what stands in the page is never read back */
+  uint32_t rx_ptr;     /* our own copy: what stands in the page is never believed */
 };
 
 /* One message, lying in the ring.  The payload is seg[0] followed by seg[1] (empty unless it
@@ -74,8 +74,9 @@ int argo_ring_reader_init(struct argo_ring_reader* reader, void* memory, uint32_
 
 /*
  * Looks at the next message.  1: *message is filled and stays valid until argo_ring_release(); 0:
- * the ring is empty; -ARGO_EPROTO: tx_ptr or the message's length cannot be (somebody scribbled
- * over the page), and where the next message begins nobody knows: give the ring up.  Each word of
+ * the ring is empty; -ARGO_EPROTO: rx_ptr is not what we wrote, tx_ptr or the message's length
+ * cannot be.  Somebody scribbled over the page: Xen may have written over what was not read, or wait
+ * for space for ever, and where the next message begins nobody knows.  Give the ring up.  Each word of
  * the page is fetched once.  The payload itself is not checked and may change under a hostile
  * owner: a caller that parses it copies first.
  */
