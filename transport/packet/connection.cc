@@ -18,7 +18,15 @@ bool Before(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 // costs bytes and not allocations.
 constexpr size_t kPieceSize = 16 * 1024;
 
+// A question without an answer is repeated after kCreditRetry times 2 to this power at last.
+constexpr int kMaxUnanswered = 6;
+
 constexpr uint8_t kBoth = VSOCK_SHUTDOWN_SEND | VSOCK_SHUTDOWN_RCV;
+
+// Whether the sender of such a packet reads no more: its fwd_cnt is the last word.
+bool SaysFinal(uint16_t op, uint32_t flags) {
+  return op == VSOCK_OP_RST || (op == VSOCK_OP_SHUTDOWN && (flags & VSOCK_SHUTDOWN_RCV) != 0);
+}
 
 void Append(const Payload& from, std::vector<uint8_t>& to) {
   to.insert(to.end(), from.first.begin(), from.first.end());
@@ -125,10 +133,12 @@ void Connection::WaitForCredit(size_t size) {
 }
 
 void Connection::AskForCredit() {
-  if (deadline_ == absl::InfiniteFuture()) {
+  const bool answered = unanswered_ > 0 && !meter_.asked();
+  if (deadline_ == absl::InfiniteFuture() || answered) {
+    unanswered_ = 0;
     endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry);
   }
-  if (asked_ || OnlyEmptiesUnderWay()) return;
+  if (asked_ || meter_.asked() || OnlyEmptiesUnderWay()) return;
   // Of a quarter of its buffer, or many packets, the peer tells by itself.
   const uint32_t under_way = tx_cnt_ - peer_fwd_cnt_;
   if (under_way > 0 && under_way >= peer_buf_alloc_ / 4 &&
@@ -164,7 +174,7 @@ Header Connection::MakeHeader(uint16_t op, uint32_t flags, uint32_t len) const {
   header.op = op;
   header.flags = flags;
   header.buf_alloc = endpoint_.options_.buf_alloc;
-  header.fwd_cnt = ReportedFwdCnt();
+  header.fwd_cnt = op == VSOCK_OP_RST ? FinalFwdCnt() : ReportedFwdCnt();
   return header;
 }
 
@@ -254,7 +264,7 @@ void Connection::Receive(const Header& header, const Payload& payload) {
     case VSOCK_OP_CREDIT_REQUEST:
       peer_asked_ = HasPieces();
       // One that sends no more only wants to know whether all was taken.
-      if ((peer_shutdown_ & VSOCK_SHUTDOWN_SEND) == 0) held_ = 0;
+      if (type_ == VSOCK_TYPE_SEQPACKET && (peer_shutdown_ & VSOCK_SHUTDOWN_SEND) == 0) held_ = 0;
       Owe(kOwedCredit);
       break;
     case VSOCK_OP_REQUEST:
@@ -270,9 +280,9 @@ void Connection::Receive(const Header& header, const Payload& payload) {
 bool Connection::ReceiveCredit(const Header& header) {
   if (Before(tx_cnt_, header.fwd_cnt)) return false;
   // An older value is no lie: a peer with several threads may send its packets in another order
-  // than it made them.
+  // than it made them.  But one that reads no more may take back what its program lost.
   const bool moved = Before(peer_fwd_cnt_, header.fwd_cnt);
-  if (moved) {
+  if (moved || SaysFinal(header.op, header.flags)) {
     peer_fwd_cnt_ = header.fwd_cnt;
     asked_ = false;
   }
@@ -288,9 +298,7 @@ void Connection::ReceiveReset(const Header& header) {
     return;
   }
   // The header of an RST may be blank: only a fwd_cnt that can be true counts.
-  if (!Before(tx_cnt_, header.fwd_cnt) && Before(peer_fwd_cnt_, header.fwd_cnt)) {
-    peer_fwd_cnt_ = header.fwd_cnt;
-  }
+  if (header.buf_alloc != 0 && !Before(tx_cnt_, header.fwd_cnt)) peer_fwd_cnt_ = header.fwd_cnt;
   if (state_ == State::kClosing) {
     endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
   } else if (peer_shutdown_ & VSOCK_SHUTDOWN_SEND) {
@@ -428,7 +436,7 @@ void Connection::Offer() {
 
 void Connection::Taken(size_t bytes, uint32_t packets) {
   fwd_cnt_ += static_cast<uint32_t>(bytes);
-  if (holds_ && bytes > 0) held_ = 1;
+  if (holds_ && bytes > 0) held_ = unconfirmed_ = 1;
   packets_taken_ += packets;
   TellIfDue();
 }
@@ -459,8 +467,8 @@ void Connection::FinishSending() {
 
 void Connection::ConfirmTaken() {
   Endpoint::Call call(endpoint_);
-  if (ended_ || held_ == 0) return;
-  held_ = 0;
+  if (ended_ || unconfirmed_ == 0) return;
+  held_ = unconfirmed_ = 0;
   CheckEnd();
 }
 
@@ -500,7 +508,7 @@ void Connection::CheckEnd() {
     user_->OnPeerFinished(*this);
     if (ended_) return;
   }
-  if (!stopped_ && (!eof_told_ || held_ > 0)) return;
+  if (!stopped_ && (!eof_told_ || unconfirmed_ > 0)) return;
   if (state_ == State::kDraining) {
     endpoint_.Finish(*this, clean_ ? End::kClean : End::kReset);
   } else if (peer_shutdown_ == kBoth) {
@@ -546,7 +554,10 @@ void Connection::OnDeadline() {
       break;
     case State::kConnected:
       if (!(wants_send_ || (finished_ && eof_told_)) || Stale()) break;
-      endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry);
+      // Less and less often while there is no answer: the meter must not take the answers to many
+      // questions for news.
+      unanswered_ = meter_.asked() ? std::min(unanswered_ + 1, kMaxUnanswered) : 0;
+      endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry * (1 << unanswered_));
       if (!OnlyEmptiesUnderWay()) Owe(kOwedCreditRequest);
       break;
     case State::kDraining:

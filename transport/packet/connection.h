@@ -135,7 +135,8 @@ class Connection {
   void Drain();
   // For a user that hands data to a buffer it cannot see into (an AF_UNIX socket), where it may yet
   // be lost: from now on the last byte taken is not told to the peer, and the end is not judged,
-  // until ConfirmTaken().  A peer that is stuck and asks is told all, since it will send more.
+  // until ConfirmTaken().  A SEQPACKET peer that asks is told all, for the byte may be what its next
+  // message lacks; if the program leaves before ConfirmTaken(), the last packet takes the byte back.
   void HoldLastByte() { holds_ = true; }
   // The program has read everything that was taken.  OnEnded() may come from inside.
   void ConfirmTaken();
@@ -223,8 +224,9 @@ class Connection {
   // Offers what is kept until the program takes no more.
   void Offer();
   void Taken(size_t bytes, uint32_t packets);
-  // What the peer is told.
-  uint32_t ReportedFwdCnt() const { return fwd_cnt_ - held_; }
+  // What the peer is told, while the program reads and once it does not.
+  uint32_t ReportedFwdCnt() const { return stopped_ ? FinalFwdCnt() : fwd_cnt_ - held_; }
+  uint32_t FinalFwdCnt() const { return fwd_cnt_ - unconfirmed_; }
   // Tells the peer what was taken if it is time to.
   void TellIfDue();
 
@@ -257,7 +259,8 @@ class Connection {
   bool finished_ = false;        // FinishSending()
   bool stopped_ = false;         // StopReading()
   bool holds_ = false;           // HoldLastByte()
-  uint8_t held_ = 0;             // bytes taken but not confirmed that the peer is not told of
+  uint8_t unconfirmed_ = 0;      // the last byte taken, until ConfirmTaken()
+  uint8_t held_ = 0;             // that byte, while the peer is not told of it
   bool eof_told_ = false;        // OnPeerFinished()
   bool delivering_ = false;      // inside OnData() or OnMessage()
   bool unaccepted_ = false;      // counts against a listener's backlog
@@ -265,6 +268,7 @@ class Connection {
   bool in_waiting_ = false;      // in record_.waiting
   bool wants_send_ = false;      // the program waits for OnCanSend()
   bool asked_ = false;           // CREDIT_REQUEST went since the program waits
+  uint8_t unanswered_ = 0;       // repetitions of it, since the last answer
   bool peer_asked_ = false;      // the peer sent CREDIT_REQUEST and something was still kept
   bool clean_ = false;           // kDraining: how it will end
   End early_end_ = End::kLocal;  // ended inside OnIncoming(): for the user to come

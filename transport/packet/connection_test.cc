@@ -325,13 +325,74 @@ TEST_F(ConnectionTest, AHeldByteIsNeverToldOfAProgramThatLeaves) {
   EXPECT_EQ(peer.last.fwd_cnt, 4u);
 }
 
-TEST_F(ConnectionTest, AStuckPeerIsToldOfTheHeldByte) {
+// One byte less never stops a stream; but it may ask and then send no more.
+TEST_F(ConnectionTest, AStreamsPeerThatAsksIsNotToldOfTheHeldByte) {
   Connection* c = peer.Connect(user);
   c->HoldLastByte();
   peer.In(VSOCK_OP_RW, 0, "12345");
   peer.In(VSOCK_OP_CREDIT_REQUEST);
   EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+}
+
+TEST_F(ConnectionTest, AHeldByteThatAMessageMayNeedIsToldAndTakenBack) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  c->HoldLastByte();
+  peer.In(VSOCK_OP_RW, VSOCK_SEQ_EOM, "12345");
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  EXPECT_THAT(peer.Ops(), ElementsAre("CREDIT_UPDATE"));
   EXPECT_EQ(peer.last.fwd_cnt, 5u);
+  // The end waits for the program nevertheless, and if that leaves, the peer learns of it.
+  c->FinishSending();
+  peer.In(VSOCK_OP_SHUTDOWN, kSend);
+  EXPECT_THAT(peer.Ops(), ElementsAre("SHUTDOWN:2"));
+  c->StopReading();
+  EXPECT_EQ(peer.Ops().back(), "SHUTDOWN:3");
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  peer.Ops();
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
+}
+
+TEST_F(ConnectionTest, APeerThatReadsNoMoreMayTakeBackWhatItTold) {
+  for (const uint16_t op : {VSOCK_OP_RST, VSOCK_OP_SHUTDOWN}) {
+    TestUser program;
+    peer.fwd_cnt = 0;
+    Connection* c = peer.Connect(program);
+    c->Send(Bytes("12345"));
+    c->FinishSending();
+    peer.fwd_cnt = 5;
+    peer.In(VSOCK_OP_CREDIT_UPDATE);
+    peer.In(VSOCK_OP_SHUTDOWN, kSend);
+    peer.fwd_cnt = 4;
+    peer.In(op, op == VSOCK_OP_RST ? 0 : kSend | VSOCK_SHUTDOWN_RCV);
+    if (op == VSOCK_OP_SHUTDOWN) peer.In(VSOCK_OP_RST);
+    EXPECT_EQ(program.end, End::kReset) << op;
+  }
+}
+
+TEST_F(ConnectionTest, ABlankResetTakesNothingBack) {
+  Connection* c = peer.Connect(user);
+  c->Send(Bytes("12345"));
+  c->FinishSending();
+  peer.fwd_cnt = 5;
+  peer.In(VSOCK_OP_SHUTDOWN, kSend);
+  peer.fwd_cnt = 0;
+  peer.buf_alloc = 0;
+  peer.In(VSOCK_OP_RST);
+  EXPECT_EQ(user.end, End::kClean);
+}
+
+// It stops from inside OnMessage(), and so never says that it has read that message.
+TEST_F(ConnectionTest, AMessageTakenWhileTheProgramStopsIsNotTold) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  c->HoldLastByte();
+  user.on_data = [](Connection& connection) { connection.StopReading(); };
+  peer.In(VSOCK_OP_RW, VSOCK_SEQ_EOM, "12345");
+  peer.In(VSOCK_OP_CREDIT_REQUEST);
+  peer.Ops();
+  EXPECT_EQ(peer.last.op, VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(peer.last.fwd_cnt, 4u);
 }
 
 // ---- reset ----

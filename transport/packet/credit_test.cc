@@ -255,6 +255,40 @@ TEST_F(CreditTest, AnUpdateBehindTheAnswerRetiresAZeroLengthMessage) {
   EXPECT_EQ(SendEmptyMessages(c), 1u);
 }
 
+// A peer whose carrier was blocked answers all questions with one update.  What it tells afterwards
+// is of messages.  Found by simulation (seed 1187): the sender waited for ever.
+TEST_F(CreditTest, OneUpdateMayAnswerSeveralQuestions) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  c->SendMessage(Bytes("x"), false);
+  SendEmptyMessages(c);
+  for (int i = 0; i < 10; ++i) peer.Advance(kCreditRetry);
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(user.can_send, 0);
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(user.can_send, 1);
+  EXPECT_EQ(SendEmptyMessages(c), 1u);
+}
+
+TEST_F(CreditTest, AQuestionWithoutAnswerIsRepeatedLessAndLessOften) {
+  Connection* c = peer.Connect(user, VSOCK_TYPE_SEQPACKET);
+  c->SendMessage(Bytes("x"), false);
+  SendEmptyMessages(c);
+  peer.Ops();
+  const auto questions = [&](absl::Duration time) {
+    for (absl::Duration passed; passed < time; passed += kCreditRetry) peer.Advance(kCreditRetry);
+    return peer.Ops().size();
+  };
+  EXPECT_EQ(questions(kCreditRetry), 1u);
+  const size_t in_a_minute = questions(absl::Minutes(1));
+  EXPECT_GE(in_a_minute, 6u);
+  EXPECT_LE(in_a_minute, 12u);
+  // An answer makes it ask quickly again.
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  questions(kCreditRetry * 64);
+  peer.In(VSOCK_OP_CREDIT_UPDATE);
+  EXPECT_EQ(questions(kCreditRetry), 1u);
+}
+
 TEST_F(CreditTest, AReceiverTellsOfEachZeroLengthMessage) {
   peer.Connect(user, VSOCK_TYPE_SEQPACKET);
   peer.In(VSOCK_OP_RW, VSOCK_SEQ_EOM);

@@ -5,11 +5,13 @@
 //
 // The peer tells bytes (fwd_cnt), never packets.  So packets with bytes are counted in two
 // generations, divided by a mark in the byte stream: the older one retires as a whole when fwd_cnt
-// reaches the mark.  The answer is never too small.
+// reaches the mark.  Of these the answer is never too small.
 //
 // A zero-length message moves no byte.  A receiver sends one CREDIT_UPDATE for each one that it
 // took, with fwd_cnt as told before (Linux does so for every message); such an update retires one,
-// unless it answers a CREDIT_REQUEST.  A fwd_cnt beyond the last of them retires all.
+// unless it answers a CREDIT_REQUEST.  A fwd_cnt beyond the last of them retires all.  The peer may
+// answer several questions with one update, so they are not counted: each further answer is taken for
+// a message, and the meter shows one too few.  Hence questions are repeated rarely.
 #ifndef ARGOSY_TRANSPORT_PACKET_PACKET_METER_H_
 #define ARGOSY_TRANSPORT_PACKET_PACKET_METER_H_
 
@@ -44,7 +46,9 @@ class PacketMeter {
   }
 
   // A CREDIT_REQUEST went.
-  void Asked() { ++unanswered_; }
+  void Asked() { asked_ = true; }
+  // Whether it has no answer yet.
+  bool asked() const { return asked_; }
 
   // A packet came: fwd_cnt and tx_cnt as known now; `update`: it was a CREDIT_UPDATE; `moved`: it
   // moved fwd_cnt.
@@ -56,8 +60,8 @@ class PacketMeter {
     }
     if (empty_ > 0 && static_cast<int32_t>(fwd_cnt - empty_at_) > 0) empty_ = 0;
     if (!update) return;
-    if (unanswered_ > 0) {
-      --unanswered_;
+    if (asked_) {
+      asked_ = false;
     } else if (!moved && empty_ > 0) {
       --empty_;
     }
@@ -75,7 +79,7 @@ class PacketMeter {
   uint32_t mark_ = 0;
   uint32_t empty_ = 0;     // zero-length messages
   uint32_t empty_at_ = 0;  // where in the byte stream the last of them stands
-  uint32_t unanswered_ = 0;
+  bool asked_ = false;
 };
 
 }  // namespace argosy::packet
