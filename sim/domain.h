@@ -58,6 +58,7 @@ class Domain {
   packet::Endpoint& endpoint() { return *endpoint_; }
   DomainLink& link() { return *link_; }
   uint8_t* staging() { return staging_; }
+  GuestMemory& memory() { return *memory_; }
 
   // A paused domain's interrupts stay pending, and its driver's timers wait.
   void set_paused(bool paused) { paused_ = paused; }
@@ -65,6 +66,8 @@ class Domain {
   bool interrupt_pending() const { return virq_pending_ && !paused_; }
   // Handles one interrupt.
   void HandleInterrupt();
+  // The pending interrupt never comes.
+  void LoseInterrupt() { virq_pending_ = false; }
 
  private:
   Domain(Hypervisor& hypervisor, const Options& options)

@@ -113,9 +113,8 @@ void DomainLink::RemovePartner(uint16_t domid) { argo_link_remove_peer(&link_, d
 
 bool DomainLink::Interrupt() { return argo_link_interrupt(&link_, now_ms_) != 0; }
 
-void DomainLink::Advance(uint64_t now_ms) {
-  now_ms_ = now_ms;
-  if (DueMs() <= now_ms) argo_link_timer(&link_, now_ms);
+void DomainLink::RunTimers() {
+  if (DueMs() <= now_ms_) argo_link_timer(&link_, now_ms_);
 }
 
 // ---- hypercalls ----

@@ -51,7 +51,9 @@ class DomainLink : public packet::Link {
   // VIRQ_ARGO: true if there is more to do at once.
   bool Interrupt();
   // Tells the time in ms since the machine's start.
-  void Advance(uint64_t now_ms);
+  void TellTime(uint64_t now_ms) { now_ms_ = now_ms; }
+  // Runs timers that are due; rings may be read.
+  void RunTimers();
   // When the time is wanted next (UINT64_MAX: never).
   uint64_t DueMs() const { return argo_link_due_ms(&link_); }
 

@@ -115,6 +115,7 @@ int Hypervisor::ArgoOp(uint16_t caller, uint32_t command, const void* arg1, cons
   if (!options_.argo) return -EOPNOTSUPP;
   Domain* self = Find(caller);
   if (self == nullptr) return -ENODEV;
+  if (faults_ != nullptr && faults_->OutOfMemory(caller, command)) return -ENOMEM;
   const auto number = static_cast<uint32_t>(arg3);
   const auto extra = static_cast<uint32_t>(arg4);
   switch (command) {
@@ -276,7 +277,8 @@ bool Hypervisor::AddWaiter(Domain& owner, Ring& ring, uint16_t domid, uint32_t l
     ring.waiters[i].len = std::max(ring.waiters[i].len, len);
     return true;
   }
-  if (ring.waiting == ring.waiters.size()) {
+  if (ring.waiting == ring.waiters.size() ||
+      (faults_ != nullptr && faults_->NoPlaceToWait(owner.domid, domid))) {
     ++counters_.ebusy;
     return false;
   }

@@ -17,7 +17,8 @@
 //
 // Two known defects of Xen are part of the model, because a driver can see them: a re-registration,
 // successful or not, keeps the ring's old place in the owner's count of 128 for ever.  Not
-// modelled: XSM (FLASK, SILO), running out of Xen's own memory, argument checks of 32-bit guests.
+// modelled: XSM (FLASK, SILO), argument checks of 32-bit guests.  Xen runs out of its own memory
+// only where Faults says so.
 //
 // Single-threaded: all calls from one thread.  ArgoOp neither blocks nor throws, and a send
 // allocates nothing.
@@ -58,6 +59,17 @@ class Hypervisor {
     uint64_t notifies = 0;
   };
 
+  // What goes wrong in Xen itself, where a simulation wants it to.  Asked from inside an ArgoOp.
+  class Faults {
+   public:
+    virtual ~Faults() = default;
+    // Xen has no memory for this operation: -ENOMEM, and nothing was done.
+    virtual bool OutOfMemory(uint16_t caller, uint32_t command) = 0;
+    // The list of those that wait for a ring of `owner` is full for `waiter`, which nobody will
+    // wake then.
+    virtual bool NoPlaceToWait(uint16_t owner, uint16_t waiter) = 0;
+  };
+
   // Domids from here on are Xen's own (self, any, ...).
   static constexpr uint16_t kFirstReservedDomid = 0x7FF0;
 
@@ -80,6 +92,9 @@ class Hypervisor {
   int ArgoOp(uint16_t caller, uint32_t command, const void* arg1, const void* arg2, uint64_t arg3,
              uint64_t arg4);
 
+  // Null: nothing goes wrong.  Outlives the hypervisor, or is taken back.
+  void set_faults(Faults* faults) { faults_ = faults; }
+
   const Counters& counters() const { return counters_; }
 
  private:
@@ -100,6 +115,7 @@ class Hypervisor {
   void Raise(Domain& domain);
 
   const Options options_;
+  Faults* faults_ = nullptr;
   Counters counters_;
   std::vector<std::unique_ptr<Domain>> domains_;  // by domid
   std::vector<uint16_t> woken_;                   // WakeWaiters' own, kept for its capacity

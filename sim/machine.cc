@@ -63,8 +63,8 @@ absl::StatusOr<Domain*> Machine::Create(const DomainConfig& config) {
   Domain* created = domain->get();
   domains_[config.domid] = *std::move(domain);
   if (now_ != absl::InfinitePast()) {
-    created->link().Advance(absl::ToInt64Milliseconds(now_ - start_));
-    created->endpoint().Advance(now_);
+    created->link().TellTime(absl::ToInt64Milliseconds(now_ - start_));
+    created->endpoint().TellTime(now_);
   }
   for (auto& [domid, other] : domains_) {
     if (absl::Status s = created->link().AddPartner(domid); !s.ok()) return s;
@@ -73,9 +73,14 @@ absl::StatusOr<Domain*> Machine::Create(const DomainConfig& config) {
   return created;
 }
 
-absl::Status Machine::Kill(uint16_t domid) {
+absl::Status Machine::KillUnannounced(uint16_t domid) {
   if (domains_.erase(domid) == 0)
     return ErrnoError(ENODEV, absl::StrCat("there is no domain ", domid));
+  return absl::OkStatus();
+}
+
+absl::Status Machine::Kill(uint16_t domid) {
+  if (absl::Status s = KillUnannounced(domid); !s.ok()) return s;
   // As dom0's toolstack sees @releaseDomain; a guest would find out by its next probe.
   for (auto& [other, domain] : domains_) domain->link().RemovePartner(domid);
   return absl::OkStatus();
@@ -113,8 +118,14 @@ void Machine::Advance(absl::Time now) {
   if (start_ == absl::InfinitePast()) start_ = now;
   now_ = std::max(now_, now);  // a clock that jumps back stands still here
   const uint64_t now_ms = absl::ToInt64Milliseconds(now_ - start_);
+  // Everybody knows the time before anything is sent or read: a time-out that began with the time of
+  // the last call could be over at once.
   for (auto& [domid, domain] : domains_) {
-    if (!domain->paused()) domain->link().Advance(now_ms);
+    domain->link().TellTime(now_ms);
+    domain->endpoint().TellTime(now_);
+  }
+  for (auto& [domid, domain] : domains_) {
+    if (!domain->paused()) domain->link().RunTimers();
     // Programs are not paused, and their time-outs are these.
     domain->endpoint().Advance(now_);
   }

@@ -50,6 +50,9 @@ class Machine {
   absl::StatusOr<Domain*> Create(const DomainConfig& config);
   // Kills a domain at once.  Its users are not called: the owner of programs ends them.  ENODEV.
   absl::Status Kill(uint16_t domid);
+  // The same, but nobody is told: its partners find out by their next probe, as guests do that see
+  // no xenstore.
+  absl::Status KillUnannounced(uint16_t domid);
 
   Domain* Find(uint16_t domid);
   // By name, "domN" or "N" (a domid).  Null if there is none.
@@ -65,6 +68,7 @@ class Machine {
   absl::Time NextDeadline() const;
 
   const Hypervisor& hypervisor() const { return hypervisor_; }
+  Hypervisor& hypervisor() { return hypervisor_; }
   size_t reserved() const { return budget_.reserved; }
   size_t budget() const { return budget_.limit; }
 

@@ -218,7 +218,7 @@ absl::Status Endpoint::TrySendDatagram(uint32_t from_port, Address to, const Pay
 // ---- the clock ----
 
 void Endpoint::Advance(absl::Time now) {
-  now_ = std::max(now_, now);
+  TellTime(now);
   CarrierCall call(*this);
   while (!timers_.empty() && timers_.begin()->first.first <= now_) {
     Connection& connection = *timers_.begin()->second;

@@ -23,6 +23,7 @@
 #ifndef ARGOSY_TRANSPORT_PACKET_ENDPOINT_H_
 #define ARGOSY_TRANSPORT_PACKET_ENDPOINT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -151,6 +152,8 @@ class Endpoint : public LinkUser {
   // (the carrier is blocked).
   absl::Status SendDatagram(uint32_t from_port, Address to, const Payload& datagram);
 
+  // Tells the time only: for packets that come before Advance(), after a long sleep.
+  void TellTime(absl::Time now) { now_ = std::max(now_, now); }
   // Tells the time and fires what is due.
   void Advance(absl::Time now);
   // When Advance() is wanted next; InfiniteFuture() if never.
