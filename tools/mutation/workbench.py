@@ -40,6 +40,7 @@ PROGRAMS = [
         ),
         ("--gtest_fail_fast",),
     ),
+    Program("simulation", ("sim/simulation/simulate.cc",), ("--seeds", "300", "--jobs", "1")),
 ]
 
 COPIED = ["backends", "sim", "transport"]
