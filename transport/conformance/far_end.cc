@@ -54,7 +54,8 @@ absl::StatusOr<Message> FarEnd::Await(uint64_t tag, size_t numbers) {
     if (message->verb != "done" || message->numbers.empty()) {
       return ErrnoError(EPROTO, "the far end is no agent of this version");
     }
-    answers_[message->tag] = *std::move(message);
+    const uint64_t answered = message->tag;
+    answers_[answered] = *std::move(message);
   }
   Message answer = std::move(answers_.extract(tag).mapped());
   if (answer.numbers[0] != 0) {
