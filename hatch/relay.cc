@@ -9,10 +9,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "hatch/message_sender.h"
 #include "hatch/stdio.h"
 #include "hatch/wait.h"
 #include "transport/error.h"
@@ -22,6 +24,7 @@ namespace {
 
 constexpr size_t kBufferSize = 256 * 1024;  // also the largest SEQPACKET message of any backend
 constexpr size_t kLargestMessage = 64 * 1024;
+constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 // When the connection has failed already, its end can only add a reason.
 constexpr absl::Duration kReasonWait = absl::Seconds(1);
 // A full receiver of datagrams cannot be polled for.
@@ -69,6 +72,10 @@ class StreamRelay {
   void ReadSocket();
   void WriteSocket();
   absl::Status OnHangUp();
+  ssize_t Send(absl::Span<const uint8_t> bytes) {
+    return sender_ != nullptr ? sender_->Send(bytes)
+                              : send(socket_.fd(), bytes.data(), bytes.size(), kSendFlags);
+  }
 
   void SendingEnds(absl::Status why) {
     if (failure_.ok()) failure_ = std::move(why);
@@ -94,6 +101,8 @@ class StreamRelay {
   bool socket_open_ = true;  // the peer may send more
   bool gone_ = false;        // the peer closed both directions
   absl::Status failure_;
+  // Sends in place of send(), or null.  Its thread ends before the buffer goes that it reads.
+  std::unique_ptr<MessageSender> sender_;
 };
 
 absl::Status StreamRelay::ReadInput() {
@@ -107,10 +116,13 @@ absl::Status StreamRelay::ReadInput() {
 
 void StreamRelay::WriteSocket() {
   while (!outgoing_.empty()) {
-    const ssize_t n =
-        send(socket_.fd(), outgoing_.Data().data(), outgoing_.Data().size(), MSG_NOSIGNAL);
+    const ssize_t n = Send(outgoing_.Data());
     if (n >= 0) {
       outgoing_.Taken(n);
+    } else if (errno == EINTR && sender_ != nullptr) {
+      socket_open_ = false;
+      SendingEnds(ErrnoError(EIO, absl::StrCat("was stopped while it sent a message to ", peer_,
+                                               ": the message may be lost")));
     } else if (errno == EAGAIN || errno == EINTR) {
       return;
     } else if (errno == EPIPE) {
@@ -125,7 +137,8 @@ void StreamRelay::WriteSocket() {
 void StreamRelay::ReadSocket() {
   const absl::Span<uint8_t> space = incoming_.Space();
   // MSG_TRUNC: the length of the whole message, to notice one that was cut.
-  const ssize_t n = recv(socket_.fd(), space.data(), space.size(), messages_ ? MSG_TRUNC : 0);
+  const ssize_t n =
+      recv(socket_.fd(), space.data(), space.size(), MSG_DONTWAIT | (messages_ ? MSG_TRUNC : 0));
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n < 0) {
     ConnectionEnds(errno);
@@ -164,7 +177,11 @@ absl::Status StreamRelay::OnHangUp() {
 }
 
 absl::Status StreamRelay::Run() {
-  if (absl::Status s = SetNonBlocking(socket_.fd()); !s.ok()) return s;
+  if (messages_ && !session_.transport.capabilities().refuses_whole_messages) {
+    absl::StatusOr<std::unique_ptr<MessageSender>> sender = MessageSender::Start(socket_.fd());
+    if (!sender.ok()) return sender.status();
+    sender_ = *std::move(sender);
+  }
   for (;;) {
     if (!input_open_ && outgoing_.empty() && must_shut_down_) {
       // An error here means that the connection is over, which reading shows.
@@ -175,14 +192,15 @@ absl::Status StreamRelay::Run() {
 
     short socket_events = 0;
     if (socket_open_ && incoming_.empty()) socket_events |= POLLIN;
-    if (!outgoing_.empty()) socket_events |= POLLOUT;
+    if (!outgoing_.empty() && sender_ == nullptr) socket_events |= POLLOUT;
     // With the peer's direction at its end the socket is watched for POLLHUP alone; before that,
     // POLLHUP would only make the loop spin.
     const bool watch_socket = socket_events != 0 || (!socket_open_ && input_open_ && !gone_);
-    pollfd fds[3] = {
+    pollfd fds[4] = {
         {input_open_ && outgoing_.empty() ? STDIN_FILENO : -1, POLLIN, 0},
         {watch_socket ? socket_.fd() : -1, socket_events, 0},
         {incoming_.empty() ? -1 : output_.fd(), POLLOUT, 0},
+        {!outgoing_.empty() && sender_ != nullptr ? sender_->fd() : -1, POLLIN, 0},
     };
     absl::Status s = PollOrStop(fds, DeadlineIn(session_.options.wait));
     if (ErrnoOf(s) == ETIMEDOUT) {

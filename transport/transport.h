@@ -86,7 +86,8 @@ struct Capabilities {
   // at once.  Without it a sender may wait for room while the reader waits for bytes.
   bool full_rcvlowat = false;
   // A SEQPACKET message that send() refuses with EAGAIN was not sent at all.  Without it a part of it
-  // may have gone, which the next message then continues: send messages with a blocking descriptor.
+  // may have gone, which the next message then continues: send messages with a blocking descriptor,
+  // and with SO_SNDTIMEO, or SIGSTOP and SIGCONT make the kernel begin the message again.
   bool refuses_whole_messages = false;
   // SIOCINQ: the bytes that this side has not read yet.
   bool counts_unread = false;
