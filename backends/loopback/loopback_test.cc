@@ -121,7 +121,6 @@ TEST_F(LoopbackTest, PortOfAKilledListenerIsFree) {
   EXPECT_TRUE(t->Listen(kPort, SocketType::kStream, {}).ok());
 }
 
-// A program that is not ours has no address; it is turned away and holds nobody up.
 TEST_F(LoopbackTest, NoPortIsLeft) {
   auto t = Open();
   ASSERT_TRUE(t->Listen(4000, SocketType::kStream, {}).ok());  // makes the file of locks
@@ -137,6 +136,7 @@ TEST_F(LoopbackTest, NoPortIsLeft) {
   EXPECT_EQ(ErrnoOf(connecting.status()), EADDRNOTAVAIL);
 }
 
+// A program that is not ours has no address; it is turned away and holds nobody up.
 TEST_F(LoopbackTest, StrangersAreTurnedAway) {
   const std::unique_ptr<Transport> t = Open();
   auto listener = t->Listen(5000, SocketType::kStream, {});

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: sim/testing/machine_thread.h
 //
-// A simulated machine on a thread of the test's own process, served as argosy-sim serves it: so that sanitizers see the
-// machine and its programs at once.
+// A simulated machine on a thread of the test's own process, served as argosy-sim serves it: so
+// that sanitizers see the machine and its programs at once.
 //
 //   auto machine = MachineThread::Start(2);
 //   auto transport = OpenSim((*machine)->Uri("dom1"));

@@ -35,7 +35,7 @@ class Agent {
 // An agent on a thread of this process, for one script.
 class AgentThread {
  public:
-  // ENODEV and others of system calls.
+  // Errors of socketpair().
   static absl::StatusOr<std::unique_ptr<AgentThread>> Start(std::unique_ptr<Transport> transport);
   // Hangs up, and waits until the agent has closed everything.
   ~AgentThread();

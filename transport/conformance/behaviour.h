@@ -3,8 +3,8 @@
 //
 // What a run has shown, compared with docs/behaviour.md: a row for each case and type of socket, a
 // column for each transport, and in a cell "yes" or the capability that the transport lacks.  The
-// table is written by tools/behaviour from the lines that runs print, so it cannot say what no run has shown; and each run
-// fails where the table says something else, so it cannot get old.
+// table is written by tools/behaviour from the lines that runs print, so it cannot say what no run
+// has shown; and each run fails where the table says something else, so it cannot get old.
 #ifndef ARGOSY_TRANSPORT_CONFORMANCE_BEHAVIOUR_H_
 #define ARGOSY_TRANSPORT_CONFORMANCE_BEHAVIOUR_H_
 
