@@ -112,9 +112,8 @@ class Session {
   };
 
   // clang-format off
-  static constexpr int kVerbs = 18;
   static const Verb* Find(const Message& command) {
-    static constexpr Verb kTable[kVerbs] = {
+    static constexpr Verb kTable[] = {
         {"cid", 0, &Session::Cid},
         {"listen", 3, &Session::Listen},                  // type port backlog -> id port
         {"accept", 2, &Session::Accept},                  // listener ms -> connection
@@ -131,7 +130,7 @@ class Session {
         {"hold", 1, &Session::Hold},                      // connection -> child
         {"kill", 1, &Session::Kill},                      // child
         {"bind-datagram", 1, &Session::BindDatagram},     // port -> id port
-        {"send-datagram", 5, &Session::SendDatagram},     // id cid port size first =bytes
+        {"send-datagram", 3, &Session::SendDatagram},     // id cid port =bytes
         {"receive-datagram", 3, &Session::ReceiveDatagram}, // id size ms -> size cid port wrong =bytes
     };
     // clang-format on
@@ -352,14 +351,10 @@ class Session {
   }
 
   absl::StatusOr<Result> Poll(const Message& m) {
-    const std::shared_ptr<Object> object = Get(m.numbers[0]);
-    if (object == nullptr) return NoSuch("object");
-    const int fd = object->socket.has_value()    ? object->socket->fd()
-                   : object->listener != nullptr ? object->listener->fd()
-                   : object->datagram != nullptr ? object->datagram->fd()
-                                                 : -1;
+    const std::shared_ptr<Socket> socket = Connection(m.numbers[0]);
+    if (socket == nullptr) return NoSuch("connection");
     const absl::StatusOr<short> got =
-        Await(fd, static_cast<short>(m.numbers[1]), absl::Now() + Ms(m.numbers[2]));
+        Await(socket->fd(), static_cast<short>(m.numbers[1]), absl::Now() + Ms(m.numbers[2]));
     if (!got.ok()) return got.status();
     return Result{{static_cast<uint64_t>(*got)}, ""};
   }
@@ -407,8 +402,7 @@ class Session {
   absl::StatusOr<Result> SendDatagram(const Message& m) {
     const std::shared_ptr<Object> object = Get(m.numbers[0]);
     if (object == nullptr || object->datagram == nullptr) return NoSuch("datagram socket");
-    std::vector<uint8_t> bytes(m.bytes.begin(), m.bytes.end());
-    if (bytes.empty()) bytes = Pattern{std::min(m.numbers[3], kMaxBuffer), m.numbers[4]}.Bytes();
+    const std::vector<uint8_t> bytes(m.bytes.begin(), m.bytes.end());
     const absl::Status sent = object->datagram->SendTo(
         bytes, {static_cast<uint32_t>(m.numbers[1]), static_cast<uint32_t>(m.numbers[2])});
     if (!sent.ok()) return sent;

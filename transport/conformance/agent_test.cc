@@ -79,7 +79,7 @@ TEST(AgentTest, UnknownObjectsAreErrorsOfTheCommand) {
   for (const char* command : {"accept 9 0", "send 9 0 =61", "receive 9 1 0", "send-pattern 9 1 0 1",
                               "receive-pattern 9 1 0 1", "receive-message 9 1 0", "shutdown 9 1",
                               "finish 9 0", "poll 9 1 0", "close 9", "hold 9", "kill 9",
-                              "send-datagram 9 1 1 1 0", "receive-datagram 9 1 0"}) {
+                              "send-datagram 9 1 1", "receive-datagram 9 1 0"}) {
     const auto [how, answers] = Serve(absl::StrCat("1 ", command, "\n2 cid\n"));
     EXPECT_TRUE(how.ok()) << command << ": " << how;
     EXPECT_EQ(answers.rfind(absl::StrCat("1 done ", EBADF, " ="), 0), 0u) << command << answers;

@@ -232,11 +232,7 @@ absl::StatusOr<FarDatagramSocket> FarEnd::BindDatagram(uint32_t port) {
 }
 
 absl::Status FarEnd::SendTo(FarDatagramSocket socket, absl::string_view text, Address to) {
-  return Do("send-datagram", 0, {socket.id, to.cid, to.port, 0, 0}, text).status();
-}
-
-absl::Status FarEnd::SendTo(FarDatagramSocket socket, Pattern pattern, Address to) {
-  return Do("send-datagram", 0, {socket.id, to.cid, to.port, pattern.size, pattern.first}).status();
+  return Do("send-datagram", 0, {socket.id, to.cid, to.port}, text).status();
 }
 
 absl::StatusOr<FarDatagram> FarEnd::ReceiveFrom(FarDatagramSocket socket, size_t buffer,

@@ -11,9 +11,9 @@
 //
 // What takes long is started, so that both ends are at work, and awaited later:
 //
-//   Pending<Received> received = far.StartReceivePattern(*accepted, Pattern{1 << 30});
+//   Pending<absl::StatusOr<Received>> receives = far.StartReceivePattern(*accepted, {1 << 30});
 //   ... send here ...
-//   received.Get();
+//   absl::StatusOr<Received> received = receives.Get();
 //
 // Every call: the errno and the message of the far end, or ENOTCONN (the agent hung up).  What is
 // opened there is closed with the FarEnd at the latest.  One thread.
@@ -157,7 +157,6 @@ class FarEnd {
 
   absl::StatusOr<FarDatagramSocket> BindDatagram(uint32_t port = kPortAny);
   absl::Status SendTo(FarDatagramSocket socket, absl::string_view text, Address to);
-  absl::Status SendTo(FarDatagramSocket socket, Pattern pattern, Address to);
   // One datagram, of which `buffer` bytes are looked at.  EAGAIN: none came within `wait`.
   absl::StatusOr<FarDatagram> ReceiveFrom(FarDatagramSocket socket, size_t buffer = 2048,
                                           absl::Duration wait = kPatience);
