@@ -10,9 +10,13 @@
 namespace argosy::conformance {
 namespace {
 
+constexpr uint64_t kOdd = 2654435761;  // close to 2^32 over the golden ratio
+
 void Fill(uint8_t* at, uint64_t size, uint64_t first) {
   for (uint64_t i = 0; i < size; ++i) {
-    at[i] = static_cast<uint8_t>(((first + i) * 2654435761u) >> 13);
+    // The multiplication alone would repeat after 2 MiB.
+    const uint64_t x = first + i;
+    at[i] = static_cast<uint8_t>(((x ^ (x >> 21) * kOdd) * kOdd) >> 13);
   }
 }
 
