@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The suite over the kernel's AF_VSOCK, between two processes of a plain guest, by vsock_loopback.
 set -u
+echo "guest: Linux $(uname -r)"  # for tools/behaviour
 mkfifo says || exit 1
 argosy-conformance --server kernel: > says &
 server=$!
