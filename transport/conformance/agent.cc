@@ -12,11 +12,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <list>
 #include <map>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -31,44 +34,48 @@
 namespace argosy::conformance {
 namespace {
 
-// What one command may make us allocate.
-constexpr uint64_t kMaxBuffer = 16 << 20;
-constexpr int64_t kMaxWaitMs = 24 * 3600 * 1000;
+// Whoever reaches the control port sends commands, so each of them is bounded.
+constexpr uint64_t kMaxBuffer = 1 << 20;  // bytes of one block
+constexpr int64_t kMaxWaitMs = 2 * 60 * 1000;
+constexpr size_t kMaxBackground = 64;  // commands at once
 
 // The life of a process that holds one descriptor and nothing else.  Only system calls, because the
 // process that forked has threads.
-[[noreturn]] void HoldAlone(int fd) {
+[[noreturn]] void HoldAlone(int fd, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);  // it died before the line above
   if (fd > 3) syscall(SYS_close_range, 3u, static_cast<unsigned>(fd - 1), 0u);
   syscall(SYS_close_range, static_cast<unsigned>(fd + 1), ~0u, 0u);
   for (;;) pause();
 }
 
-// A child that is killed at the latest when this goes.
+// A child that is killed at the latest when this goes.  Kill() may be called by several threads.
 class Child {
  public:
   explicit Child(pid_t pid) : pid_(pid) {}
-  Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
-  Child& operator=(Child&&) = delete;
+  Child(const Child&) = delete;
   ~Child() { Kill(); }
   void Kill() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    // One thread alone gets the id: kill(-1) would reach every process of this machine.
+    const pid_t pid = pid_.exchange(-1);
+    if (pid <= 0) return;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
     }
-    pid_ = -1;
   }
 
  private:
-  pid_t pid_;
+  std::atomic<pid_t> pid_;
 };
 
-// What a script has opened: one of these.
+// What a script has opened: one of these, which never changes.  Commands in the background may share
+// it: they use a descriptor as they like, and call what does more than that under `mutex`.
 struct Object {
   std::unique_ptr<Listener> listener;
   std::unique_ptr<DatagramSocket> datagram;
   std::optional<Socket> socket;
-  std::optional<Child> child;
+  std::unique_ptr<Child> child;
+  absl::Mutex mutex;
 };
 
 // What a command answers when it succeeds.
@@ -80,11 +87,21 @@ struct Result {
 class Session {
  public:
   Session(Transport& transport, int control)
-      : transport_(transport), channel_(control), stop_(eventfd(0, EFD_CLOEXEC)) {}
-  ~Session() { Stop(); }
+      : transport_(transport),
+        control_(control),
+        channel_(control),
+        stop_(eventfd(0, EFD_CLOEXEC)) {}
+  ~Session() {
+    End();
+    for (Background& command : background_) command.thread.join();
+    if (watcher_.joinable()) watcher_.join();
+    absl::MutexLock lock(&mutex_);
+    objects_.clear();
+  }
 
   absl::Status Run() {
     if (!stop_.valid()) return SystemError(errno, "eventfd");
+    watcher_ = std::thread([this] { Watch(); });
     for (;;) {
       absl::StatusOr<Message> command = channel_.Read();
       if (!command.ok()) {
@@ -96,9 +113,9 @@ class Session {
                                                command->numbers.size(), " numbers"));
       }
       if (command->background) {
-        threads_.emplace_back([this, verb, command = *std::move(command)] { Do(*verb, command); });
+        Start(*verb, *std::move(command));
       } else {
-        Do(*verb, *command);
+        Answer(command->tag, (this->*verb->handler)(*command));
       }
     }
   }
@@ -109,6 +126,10 @@ class Session {
     const char* name;
     size_t numbers;
     Handler handler;
+  };
+  struct Background {
+    std::thread thread;
+    std::atomic<bool> done = false;
   };
 
   // clang-format off
@@ -142,10 +163,28 @@ class Session {
     return nullptr;
   }
 
-  void Do(const Verb& verb, const Message& command) {
-    absl::StatusOr<Result> result = (this->*verb.handler)(command);
+  void Start(const Verb& verb, Message command) {
+    background_.remove_if([](Background& other) {
+      if (!other.done) return false;
+      other.thread.join();
+      return true;
+    });
+    if (background_.size() == kMaxBackground) {
+      Answer(command.tag,
+             ErrnoError(EAGAIN, absl::StrCat(kMaxBackground, " commands are at work already")));
+      return;
+    }
+    Background& started = background_.emplace_back();
+    started.thread = std::thread([this, &started, &verb, command = std::move(command)] {
+      absl::StatusOr<Result> result = (this->*verb.handler)(command);
+      started.done = true;  // before the answer: a script that has it may start another
+      Answer(command.tag, std::move(result));
+    });
+  }
+
+  void Answer(uint64_t tag, absl::StatusOr<Result> result) {
     Message answer;
-    answer.tag = command.tag;
+    answer.tag = tag;
     answer.verb = "done";
     answer.numbers = {static_cast<uint64_t>(ErrnoOf(result.status()))};
     if (result.ok()) {
@@ -158,24 +197,37 @@ class Session {
     channel_.Write(answer).IgnoreError();  // nobody waits for it any more
   }
 
-  // Wakes and ends what still runs in the background; then closes everything.
-  void Stop() {
-    const uint64_t one = 1;
-    if (write(stop_.get(), &one, sizeof(one)) != sizeof(one)) return;
-    {
-      absl::MutexLock lock(&mutex_);
-      for (auto& [id, object] : objects_) {
-        if (object->socket.has_value()) shutdown(object->socket->fd(), SHUT_RDWR);
-      }
+  // The session's thread may be at work when the script hangs up, and does not read then.
+  void Watch() {
+    pollfd p[2] = {{control_, POLLRDHUP, 0}, {stop_.get(), POLLIN, 0}};
+    while (poll(p, 2, -1) < 0 && errno == EINTR) {
     }
-    for (std::thread& thread : threads_) thread.join();
-    absl::MutexLock lock(&mutex_);
-    objects_.clear();
+    End();
   }
 
-  uint64_t Add(Object object) {
+  // Ends all waiting, now and from now on.
+  void End() {
+    std::vector<std::shared_ptr<Object>> all;
+    {
+      absl::MutexLock lock(&mutex_);
+      ended_ = true;
+      for (const auto& [id, object] : objects_) all.push_back(object);
+      for (const std::weak_ptr<Object>& taken : taken_) {
+        if (std::shared_ptr<Object> object = taken.lock()) all.push_back(std::move(object));
+      }
+    }
+    const uint64_t one = 1;
+    while (write(stop_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
+    for (const std::shared_ptr<Object>& object : all) {
+      if (object->socket.has_value()) shutdown(object->socket->fd(), SHUT_RDWR);
+    }
+  }
+
+  uint64_t Add(std::shared_ptr<Object> object) {
     absl::MutexLock lock(&mutex_);
-    objects_[++last_id_] = std::make_shared<Object>(std::move(object));
+    if (ended_ && object->socket.has_value()) shutdown(object->socket->fd(), SHUT_RDWR);
+    objects_[++last_id_] = std::move(object);
     return last_id_;
   }
 
@@ -184,6 +236,16 @@ class Session {
     absl::MutexLock lock(&mutex_);
     auto it = objects_.find(id);
     return it == objects_.end() ? nullptr : it->second;
+  }
+  // The script has it no longer.  It is closed when the commands that still work with it are done;
+  // End() must find it until then.
+  std::shared_ptr<Object> Take(uint64_t id) {
+    absl::MutexLock lock(&mutex_);
+    auto taken = objects_.extract(id);
+    if (taken.empty()) return nullptr;
+    taken_.remove_if([](const std::weak_ptr<Object>& object) { return object.expired(); });
+    taken_.push_back(taken.mapped());
+    return std::move(taken.mapped());
   }
   std::shared_ptr<Socket> Connection(uint64_t id) {
     std::shared_ptr<Object> object = Get(id);
@@ -215,6 +277,20 @@ class Session {
     }
   }
 
+  // Attempts again each time `fd` is ready, until it says something else than EAGAIN: at the
+  // deadline, or when the session ends, EAGAIN is the answer.
+  template <typename Attempt>
+  auto WhenReady(int fd, short events, absl::Time deadline, Attempt attempt)
+      -> decltype(attempt()) {
+    for (;;) {
+      auto result = attempt();
+      if (ErrnoOf(result.status()) != EAGAIN) return result;
+      const absl::StatusOr<short> ready = Await(fd, events, deadline);
+      if (!ready.ok()) return ready.status();
+      if (*ready == 0) return result;
+    }
+  }
+
   absl::StatusOr<Result> Cid(const Message&) {
     absl::StatusOr<uint32_t> cid = transport_.LocalCid();
     if (!cid.ok()) return cid.status();
@@ -229,31 +305,34 @@ class Session {
                           {.backlog = static_cast<int>(std::min<uint64_t>(m.numbers[2], 4096))});
     if (!listener.ok()) return listener.status();
     const uint64_t port = (*listener)->local().port;
-    Object object;
-    object.listener = *std::move(listener);
+    auto object = std::make_shared<Object>();
+    object->listener = *std::move(listener);
     return Result{{Add(std::move(object)), port}, ""};
   }
 
   absl::StatusOr<Result> Accept(const Message& m) {
     const std::shared_ptr<Object> object = Get(m.numbers[0]);
     if (object == nullptr || object->listener == nullptr) return NoSuch("listener");
-    const absl::Time deadline = absl::Now() + Ms(m.numbers[1]);
-    for (;;) {
-      absl::StatusOr<Socket> socket = object->listener->Accept();
-      if (socket.ok()) return Keep(*std::move(socket));
-      if (ErrnoOf(socket.status()) != EAGAIN) return socket.status();
-      const absl::StatusOr<short> ready = Await(object->listener->fd(), POLLIN, deadline);
-      if (!ready.ok()) return ready.status();
-      if (*ready == 0) return socket.status();
-    }
+    absl::StatusOr<Socket> socket =
+        WhenReady(object->listener->fd(), POLLIN, absl::Now() + Ms(m.numbers[1]), [&] {
+          absl::MutexLock lock(&object->mutex);
+          return object->listener->Accept();
+        });
+    if (!socket.ok()) return socket.status();
+    return Keep(*std::move(socket));
   }
 
   absl::StatusOr<Result> Connect(const Message& m) {
     absl::StatusOr<SocketType> type = Type(m.numbers[2]);
     if (!type.ok()) return type.status();
-    absl::StatusOr<Socket> socket = ConnectBlocking(
-        transport_, {static_cast<uint32_t>(m.numbers[0]), static_cast<uint32_t>(m.numbers[1])},
-        *type, {.timeout = Ms(m.numbers[4]), .local_port = static_cast<uint32_t>(m.numbers[3])});
+    absl::StatusOr<std::unique_ptr<Connecting>> connecting = transport_.Connect(
+        {static_cast<uint32_t>(m.numbers[0]), static_cast<uint32_t>(m.numbers[1])}, *type,
+        {.timeout = Ms(m.numbers[4]), .local_port = static_cast<uint32_t>(m.numbers[3])});
+    if (!connecting.ok()) return connecting.status();
+    // Not ConnectBlocking(): the session may end meanwhile.
+    absl::StatusOr<Socket> socket =
+        WhenReady((*connecting)->fd(), (*connecting)->events(), absl::InfiniteFuture(),
+                  [&] { return (*connecting)->Complete(); });
     if (!socket.ok()) return socket.status();
     return Keep(*std::move(socket));
   }
@@ -271,8 +350,8 @@ class Session {
                       socket.type() == SocketType::kStream ? 0u : 1u,
                       blocks,
                       close_on_exec};
-    Object object;
-    object.socket = std::move(socket);
+    auto object = std::make_shared<Object>();
+    object->socket = std::move(socket);
     result.numbers[0] = Add(std::move(object));
     return result;
   }
@@ -343,11 +422,20 @@ class Session {
   }
 
   absl::StatusOr<Result> Finish(const Message& m) {
-    const std::shared_ptr<Socket> socket = Connection(m.numbers[0]);
-    if (socket == nullptr) return NoSuch("connection");
-    const absl::Status how = socket->Finish(absl::Now() + Ms(m.numbers[1]));
-    if (!how.ok()) return how;
-    return Result{};
+    const std::shared_ptr<Object> object = Get(m.numbers[0]);
+    if (object == nullptr || !object->socket.has_value()) return NoSuch("connection");
+    const absl::Time deadline = absl::Now() + Ms(m.numbers[1]);
+    for (;;) {
+      // Nothing wakes Finish() when the session ends, so it waits in short steps.
+      const absl::Time step = std::min(deadline, absl::Now() + absl::Milliseconds(100));
+      absl::Status how;
+      {
+        absl::MutexLock lock(&object->mutex);
+        how = object->socket->Finish(step);
+      }
+      if (how.ok()) return Result{};
+      if (ErrnoOf(how) != ETIMEDOUT || step == deadline || Ended()) return how;
+    }
   }
 
   absl::StatusOr<Result> Poll(const Message& m) {
@@ -360,32 +448,26 @@ class Session {
   }
 
   absl::StatusOr<Result> Close(const Message& m) {
-    std::shared_ptr<Object> object;
-    {
-      absl::MutexLock lock(&mutex_);
-      auto it = objects_.find(m.numbers[0]);
-      if (it == objects_.end()) return NoSuch("object");
-      object = std::move(it->second);
-      objects_.erase(it);
-    }
-    return Result{};  // closed here, unless another command still works with it
+    if (Take(m.numbers[0]) == nullptr) return NoSuch("object");
+    return Result{};
   }
 
   absl::StatusOr<Result> Hold(const Message& m) {
-    const std::shared_ptr<Socket> socket = Connection(m.numbers[0]);
-    if (socket == nullptr) return NoSuch("connection");
+    if (Connection(m.numbers[0]) == nullptr) return NoSuch("connection");
+    const std::shared_ptr<Object> object = Take(m.numbers[0]);
+    if (object == nullptr) return NoSuch("connection");
+    const pid_t parent = getpid();
     const pid_t pid = fork();
     if (pid < 0) return SystemError(errno, "fork");
-    if (pid == 0) HoldAlone(socket->fd());
-    UniqueFd(std::move(*socket).Release()).reset();
-    Object child;
-    child.child.emplace(pid);
+    if (pid == 0) HoldAlone(object->socket->fd(), parent);
+    auto child = std::make_shared<Object>();
+    child->child = std::make_unique<Child>(pid);
     return Result{{Add(std::move(child))}, ""};
   }
 
   absl::StatusOr<Result> Kill(const Message& m) {
     const std::shared_ptr<Object> object = Get(m.numbers[0]);
-    if (object == nullptr || !object->child.has_value()) return NoSuch("child");
+    if (object == nullptr || object->child == nullptr) return NoSuch("child");
     object->child->Kill();
     return Result{};
   }
@@ -394,8 +476,8 @@ class Session {
     auto datagram = transport_.BindDatagram(static_cast<uint32_t>(m.numbers[0]));
     if (!datagram.ok()) return datagram.status();
     const uint64_t port = (*datagram)->local().port;
-    Object object;
-    object.datagram = *std::move(datagram);
+    auto object = std::make_shared<Object>();
+    object->datagram = *std::move(datagram);
     return Result{{Add(std::move(object)), port}, ""};
   }
 
@@ -403,6 +485,7 @@ class Session {
     const std::shared_ptr<Object> object = Get(m.numbers[0]);
     if (object == nullptr || object->datagram == nullptr) return NoSuch("datagram socket");
     const std::vector<uint8_t> bytes(m.bytes.begin(), m.bytes.end());
+    absl::MutexLock lock(&object->mutex);
     const absl::Status sent = object->datagram->SendTo(
         bytes, {static_cast<uint32_t>(m.numbers[1]), static_cast<uint32_t>(m.numbers[2])});
     if (!sent.ok()) return sent;
@@ -413,32 +496,36 @@ class Session {
     const std::shared_ptr<Object> object = Get(m.numbers[0]);
     if (object == nullptr || object->datagram == nullptr) return NoSuch("datagram socket");
     std::vector<uint8_t> buffer(std::min(m.numbers[1], kMaxBuffer));
-    const absl::Time deadline = absl::Now() + Ms(m.numbers[2]);
-    for (;;) {
-      const auto got = object->datagram->ReceiveFrom(absl::MakeSpan(buffer));
-      if (got.ok()) {
-        buffer.resize(std::min(buffer.size(), got->size));
-        const size_t told = std::min(buffer.size(), kMaxBytes);
-        return Result{
-            {got->size, got->from.cid, got->from.port, buffer != Pattern{buffer.size(), 0}.Bytes()},
-            std::string(buffer.begin(), buffer.begin() + told)};
-      }
-      if (ErrnoOf(got.status()) != EAGAIN) return got.status();
-      const absl::StatusOr<short> ready = Await(object->datagram->fd(), POLLIN, deadline);
-      if (!ready.ok()) return ready.status();
-      if (*ready == 0) return got.status();
-    }
+    const auto got = WhenReady(object->datagram->fd(), POLLIN, absl::Now() + Ms(m.numbers[2]), [&] {
+      absl::MutexLock lock(&object->mutex);
+      return object->datagram->ReceiveFrom(absl::MakeSpan(buffer));
+    });
+    if (!got.ok()) return got.status();
+    buffer.resize(std::min(buffer.size(), got->size));
+    const size_t told = std::min(buffer.size(), kMaxBytes);
+    return Result{
+        {got->size, got->from.cid, got->from.port, buffer != Pattern{buffer.size(), 0}.Bytes()},
+        std::string(buffer.begin(), buffer.begin() + told)};
+  }
+
+  bool Ended() {
+    absl::MutexLock lock(&mutex_);
+    return ended_;
   }
 
   Transport& transport_;
-  MessageChannel channel_;  // read by the session's thread alone
-  absl::Mutex write_;       // held while an answer is written
-  const UniqueFd stop_;     // readable when the session ends
-  std::vector<std::thread> threads_;
+  const int control_;
+  MessageChannel channel_;            // read by the session's thread alone
+  absl::Mutex write_;                 // held while an answer is written
+  const UniqueFd stop_;               // readable when the session ends
+  std::thread watcher_;               // Watch()
+  std::list<Background> background_;  // the session's thread alone
 
   absl::Mutex mutex_;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<Object>> objects_ ABSL_GUARDED_BY(mutex_);
+  std::list<std::weak_ptr<Object>> taken_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

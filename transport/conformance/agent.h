@@ -24,8 +24,9 @@ class Agent {
   explicit Agent(Transport& transport) : transport_(transport) {}
 
   // Serves one script over a stream descriptor, which stays the caller's.  When it returns,
-  // everything that the script opened is closed.  OK: the script hung up.  EPROTO: it sent what is
-  // no command.  Others are those of system calls.
+  // everything that the script opened is closed.  OK: the script hung up (or shut its direction
+  // down), which ends what still waits.  EPROTO: it sent what is no command.  Others are those of
+  // system calls.
   absl::Status Serve(int control);
 
  private:

@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an agent does with scripts that make no sense.  What it does with those that do, the suite shows.
+// What an agent does with scripts that make no sense or mean harm.  What it does with those that do
+// not, the suite shows.
 #include "transport/conformance/agent.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "transport/conformance/protocol.h"
 #include "transport/error.h"
+#include "transport/unique_fd.h"
 
 namespace argosy::conformance {
 namespace {
@@ -96,6 +108,210 @@ TEST(AgentTest, NonsenseEndsTheSession) {
     EXPECT_EQ(ErrnoOf(how), EPROTO) << text;
     EXPECT_EQ(answers, "") << text;
   }
+}
+
+// A connection whose peer never takes what it was sent: Finish() waits for its deadline, whatever
+// happens to the descriptor.
+class NeverEnds : public Socket::Ending {
+ public:
+  absl::Status Wait(int, absl::Time deadline) override {
+    absl::SleepFor(deadline - absl::Now());
+    return ErrnoError(ETIMEDOUT, "not yet");
+  }
+};
+
+class NeverConnects : public Connecting {
+ public:
+  int fd() const override { return never_.get(); }
+  short events() const override { return POLLIN; }
+  absl::StatusOr<Socket> Complete() override { return ErrnoError(EAGAIN, "not yet"); }
+
+ private:
+  const UniqueFd never_{eventfd(0, EFD_CLOEXEC)};
+};
+
+class ConnectsAtOnce : public Connecting {
+ public:
+  explicit ConnectsAtOnce(UniqueFd fd) : fd_(std::move(fd)) {}
+  int fd() const override { return fd_.get(); }
+  short events() const override { return POLLOUT; }
+  absl::StatusOr<Socket> Complete() override {
+    return Socket(std::move(fd_), {}, {}, SocketType::kStream, std::make_unique<NeverEnds>());
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+class NobodyComes : public Listener {
+ public:
+  int fd() const override { return never_.get(); }
+  Address local() const override { return {}; }
+  absl::StatusOr<Socket> Accept() override {
+    ++calls_;  // a thread sanitizer sees two at once
+    return ErrnoError(EAGAIN, "none waits");
+  }
+
+ private:
+  const UniqueFd never_{eventfd(0, EFD_CLOEXEC)};
+  int calls_ = 0;
+};
+
+class NothingComes : public DatagramSocket {
+ public:
+  int fd() const override { return never_.get(); }
+  Address local() const override { return {}; }
+  absl::Status SendTo(absl::Span<const uint8_t>, Address) override { return absl::OkStatus(); }
+  absl::StatusOr<Datagram> ReceiveFrom(absl::Span<uint8_t>) override {
+    ++calls_;
+    return ErrnoError(EAGAIN, "none waits");
+  }
+
+ private:
+  const UniqueFd never_{eventfd(0, EFD_CLOEXEC)};
+  int calls_ = 0;
+};
+
+// A carrier on which all waiting is for ever.  Port 1 connects, to `peer`; others do not.
+class Endless : public Nothing {
+ public:
+  explicit Endless(int* peer) : peer_(peer) {}
+  absl::StatusOr<std::unique_ptr<Connecting>> Connect(Address to, SocketType,
+                                                      const ConnectOptions&) override {
+    if (to.port != 1) return std::make_unique<NeverConnects>();
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+      return SystemError(errno, "socketpair");
+    }
+    *peer_ = pair[1];
+    return std::make_unique<ConnectsAtOnce>(UniqueFd(pair[0]));
+  }
+  absl::StatusOr<std::unique_ptr<Listener>> Listen(uint32_t, SocketType,
+                                                   const ListenOptions&) override {
+    return std::make_unique<NobodyComes>();
+  }
+  absl::StatusOr<std::unique_ptr<DatagramSocket>> BindDatagram(uint32_t) override {
+    return std::make_unique<NothingComes>();
+  }
+
+ private:
+  int* const peer_;
+};
+
+// A script that has a connection, 1, a listener, 2, and a datagram socket, 3.  When it goes it hangs
+// up, and waits until the agent has ended.
+class Script {
+ public:
+  Script() {
+    auto agent = AgentThread::Start(std::make_unique<Endless>(&peer_));
+    EXPECT_TRUE(agent.ok()) << agent.status();
+    agent_ = *std::move(agent);
+    channel_.emplace(agent_->control());
+    EXPECT_EQ(Do({.verb = "connect", .numbers = {3, 1, 0, 0, 1000}}), 0);
+    EXPECT_EQ(Do({.verb = "listen", .numbers = {0, 5, 1}}), 0);
+    EXPECT_EQ(Do({.verb = "bind-datagram", .numbers = {5}}), 0);
+  }
+  ~Script() {
+    agent_.reset();
+    close(peer_);
+  }
+
+  void Start(const Message& command) { EXPECT_TRUE(channel_->Write(command).ok()); }
+  // The tag and the errno of the next answer.
+  std::pair<uint64_t, int> Answer() {
+    const absl::StatusOr<Message> answer = channel_->Read();
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.ok() ? std::make_pair(answer->tag, static_cast<int>(answer->numbers[0]))
+                       : std::make_pair(uint64_t{0}, -1);
+  }
+  int Do(const Message& command) {
+    Start(command);
+    return Answer().second;
+  }
+  // The other end of the connection; nobody reads there.
+  int peer() const { return peer_; }
+
+ private:
+  int peer_ = -1;
+  std::unique_ptr<AgentThread> agent_;
+  std::optional<MessageChannel> channel_;
+};
+
+constexpr uint64_t kForEver = 24 * 3600 * 1000;
+
+TEST(AgentTest, SixtyFourCommandsAtOnceAreEnough) {
+  Script script;
+  for (uint64_t tag = 1; tag <= 65; ++tag) {
+    script.Start({.tag = tag, .background = true, .verb = "accept", .numbers = {2, kForEver}});
+  }
+  EXPECT_EQ(script.Answer(), std::make_pair(uint64_t{65}, EAGAIN));
+  EXPECT_EQ(script.Do({.verb = "cid"}), 0);
+}
+
+TEST(AgentTest, CommandsThatAreDoneLeaveNoThread) {
+  Script script;
+  const auto megabytes = [] {
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    return pages * getpagesize() >> 20;
+  };
+  const uint64_t before = megabytes();
+  for (int i = 0; i < 4000; ++i) {
+    ASSERT_EQ(script.Do({.background = true, .verb = "cid"}), 0) << i;
+  }
+  // A thread that nobody joined keeps its stack, of 2 MiB at least.
+  EXPECT_LT(megabytes(), before + 4000);
+}
+
+TEST(AgentTest, HangUpEndsWhatWaits) {
+  for (const Message& command : {Message{.verb = "accept", .numbers = {2, kForEver}},
+                                 {.verb = "connect", .numbers = {3, 2, 0, 0, kForEver}},
+                                 {.verb = "receive", .numbers = {1, 1, 0}},
+                                 {.verb = "receive-message", .numbers = {1, 1, 0}},
+                                 {.verb = "receive-pattern", .numbers = {1, 1, 0, 1}},
+                                 {.verb = "send-pattern", .numbers = {1, 1 << 30, 0, 1000}},
+                                 {.verb = "finish", .numbers = {1, kForEver}},
+                                 {.verb = "poll", .numbers = {1, POLLIN, kForEver}},
+                                 {.verb = "receive-datagram", .numbers = {3, 1, kForEver}}}) {
+    SCOPED_TRACE(command.verb);
+    Script script;
+    script.Start(command);
+  }
+}
+
+TEST(AgentTest, HangUpEndsWhatWorksWithAClosedConnection) {
+  Script script;
+  script.Start(
+      {.tag = 1, .background = true, .verb = "send-pattern", .numbers = {1, 1 << 30, 0, 1000}});
+  char byte;
+  ASSERT_EQ(read(script.peer(), &byte, 1), 1);  // it is at work
+  EXPECT_EQ(script.Do({.tag = 2, .verb = "close", .numbers = {1}}), 0);
+  EXPECT_EQ(script.Do({.tag = 3, .verb = "close", .numbers = {1}}), EBADF);
+}
+
+TEST(AgentTest, ChildIsKilledOnce) {
+  Script script;
+  ASSERT_EQ(script.Do({.verb = "hold", .numbers = {1}}), 0);
+  EXPECT_EQ(script.Do({.verb = "poll", .numbers = {1, POLLIN, 0}}), EBADF);
+  for (int i = 0; i < 8; ++i) script.Start({.background = true, .verb = "kill", .numbers = {4}});
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(script.Answer().second, 0);
+  // Nobody has the connection now.
+  pollfd p = {script.peer(), POLLIN, 0};
+  EXPECT_EQ(poll(&p, 1, -1), 1);
+  EXPECT_NE(p.revents & POLLHUP, 0);
+}
+
+TEST(AgentTest, CommandsShareAnObject) {
+  Script script;
+  for (int i = 0; i < 8; ++i) {
+    script.Start({.background = true, .verb = "accept", .numbers = {2, 1}});
+    script.Start({.background = true, .verb = "receive-datagram", .numbers = {3, 1, 1}});
+    script.Start({.background = true, .verb = "finish", .numbers = {1, 1}});
+  }
+  std::multiset<int> answers;
+  for (int i = 0; i < 24; ++i) answers.insert(script.Answer().second);
+  EXPECT_EQ(answers.count(EAGAIN), 16u);
+  EXPECT_EQ(answers.count(ETIMEDOUT), 8u);
 }
 
 }  // namespace
