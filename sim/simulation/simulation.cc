@@ -103,6 +103,7 @@ class Simulation::Host : public packet::LinkUser {
   uint32_t held_until = 0;    // step: its interrupts wait
   uint32_t paused_until = 0;  // step
   bool listens = false;
+  bool overwrote_tx = false;  // of one of its rings, in this life
 
  private:
   Simulation& simulation_;
@@ -187,7 +188,7 @@ void Simulation::Boot(uint16_t domid) {
   host.domain->link().set_user(&host);
   packet::Endpoint& endpoint = host.domain->endpoint();
   (void)endpoint.BindDatagram(kDatagramPort, &host.datagrams);
-  host.listens = false;
+  host.listens = host.overwrote_tx = false;
   host.held_until = host.paused_until = 0;
   if (host.hostile) {
     host.attacker = std::make_unique<Attacker>(random_, journal_, *machine_, *host.domain);
@@ -545,6 +546,7 @@ void Simulation::Corrupt(Host& host) {
   const uint32_t value = random_.OneIn(2) ? static_cast<uint32_t>(random_.Next())
                                           : random_.Below(peer->ring.len / 16) * 16;
   const bool rx = random_.OneIn(2);
+  host.overwrote_tx |= !rx;
   (rx ? peer->ring.header->rx_ptr : peer->ring.header->tx_ptr) = value;
   journal_.Note(Fault::kOwnPointersCorrupted, [&] {
     return absl::StrCat("dom", host.domid(), " writes ", value, " into ", rx ? "rx_ptr" : "tx_ptr",
@@ -642,12 +644,9 @@ void Simulation::Heal() {
   // A domain that overwrote a tx_ptr with one that could be true has read messages twice, or not at
   // all, and cannot know.  What helps is what a person would do.
   for (const auto& host : hosts_) {
-    for (const auto& other : hosts_) {
-      Pair& pair = PairOf(host->domid(), other->domid());
-      if (!host->alive() || !SpoiledBy(pair, host->domid(), other->domid())) continue;
-      Kill(host->domid(), true);
-      Boot(host->domid());
-    }
+    if (!host->alive() || !host->overwrote_tx) continue;
+    Kill(host->domid(), true);
+    Boot(host->domid());
   }
   for (const auto& host : hosts_) {
     host->held_until = 0;
