@@ -113,7 +113,8 @@ void Attacker::Attack(Fault kind, const Target& target) {
     case Fault::kUnknownType:
       switch (random_.Below(3)) {
         case 0:
-          Send(target.domid, static_cast<uint32_t>(random_.Next()), random_.Below(200));
+          header.op = static_cast<uint16_t>(random_.Next());  // the link's type
+          Send(target.domid, header.op, random_.Below(200));
           break;
         case 1:
           header.type = static_cast<uint16_t>(random_.Next());
@@ -134,28 +135,17 @@ void Attacker::Attack(Fault kind, const Target& target) {
       break;
     }
     case Fault::kForgedSource:
-      // A connection of others, as if it came from its peer.
-      if (!target.others.empty()) {
-        const auto& [local, peer] =
-            target.others[random_.Below(static_cast<uint32_t>(target.others.size()))];
-        header.src_cid = peer.cid;
-        header.src_port = peer.port;
-        header.dst_port = local.port;
-      } else {
-        header.src_cid = random_.OneIn(2) ? random_.Next() : random_.Below(10);
-      }
-      header.op = static_cast<uint16_t>(random_.Between(1, 7));
-      header.flags = random_.Below(4);
-      header.len = header.op == VSOCK_OP_RW ? random_.Below(100) : 0;
-      SendPacket(target, header, header.len);
-      break;
     case Fault::kForgedConnection:
-      // A connection of others, but with its own CID; or its own, out of turn.
-      if (!target.others.empty() && random_.OneIn(2)) {
+      // A connection of others, as if it came from its peer, or with the attacker's own CID; or a
+      // packet out of turn for one of its own.
+      if (!target.others.empty() && (kind == Fault::kForgedSource || random_.OneIn(2))) {
         const auto& [local, peer] =
             target.others[random_.Below(static_cast<uint32_t>(target.others.size()))];
         header.src_port = peer.port;
         header.dst_port = local.port;
+        if (kind == Fault::kForgedSource) header.src_cid = peer.cid;
+      } else if (kind == Fault::kForgedSource) {
+        header.src_cid = random_.OneIn(2) ? random_.Next() : random_.Below(10);
       }
       header.op = static_cast<uint16_t>(random_.Between(1, 7));
       header.flags = random_.Below(4);

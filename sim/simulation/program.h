@@ -69,11 +69,17 @@ class Program : public packet::ConnectionUser {
 
   // One turn: accepts, reads, sends, perhaps ends.
   void Act();
-  // Reads nothing until the next Resume().
+  // Reads nothing until it happens to wake up.
   void Stall() { stalled_ = true; }
-  void Resume() { stalled_ = false; }
   // From now on it takes everything at once, and sends whenever it can.
   void BeGreedy();
+  // It will do nothing but send so much, read all, and finish.
+  void BePlain(uint64_t goal) {
+    manners_ = {.goal = goal, .size_bits = 13};
+    BeGreedy();
+  }
+  // Whether it ended well.
+  bool ended_clean() const { return over_ && !dead_ && end_ == packet::End::kClean; }
   // Has at least this much more to send.
   void Extend(uint64_t by) {
     if (!finished_) manners_.goal = std::max(manners_.goal, Sent() + by);
@@ -84,11 +90,10 @@ class Program : public packet::ConnectionUser {
   void ListenerCloses() { local_end_ |= !accepted_; }
 
   bool over() const { return over_; }
+  bool dead() const { return dead_; }
   bool connected() const { return connected_ && !over_; }
-  bool blocked() const { return blocked_; }
   bool finished() const { return finished_; }
   bool wants_to_send() const { return connected() && !finished_ && Sent() < manners_.goal; }
-  bool stalled() const { return stalled_; }
   bool reads() const { return connected() && !stopped_ && !stalled_; }
   uint64_t received() const { return received_; }
   Program* peer() const { return peer_; }

@@ -22,7 +22,7 @@ class SimulateTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         self.assertEqual(result.stdout.splitlines()[-1], f"{SEEDS} seeds, 0 findings")
         counts = re.findall(r"^ +(\d+)  (.+)$", result.stdout, re.MULTILINE)
-        self.assertEqual(len(counts), 29 + 13, "every fault and every oracle has its line")
+        self.assertEqual(len(counts), 29 + 14, "every fault and every oracle has its line")
         for count, name in counts:
             self.assertGreater(int(count), 0, name)
 

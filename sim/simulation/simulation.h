@@ -11,7 +11,8 @@
 // A run has three parts.  In the first, programs and faults take turns as the seed wants.  Then, if
 // there is a hostile domain, it attacks one victim with everything it has, and the victim's other
 // connections must move meanwhile.  At last the faults stop, hostile domains are killed, and
-// everything must come to its end within a minute of virtual time.
+// everything must come to its end within a minute of virtual time.  An encore follows: plain
+// connections whose data must go to and fro while the clock stands still.
 //
 // Threads: one; several simulations may run in several threads.
 #ifndef ARGOSY_SIM_SIMULATION_SIMULATION_H_
@@ -88,7 +89,11 @@ class Simulation : private Hypervisor::Faults {
   void Settle();
 
   // ---- programs ----
+  void Listen(Host& host, int backlog);
+  void StopListening(Host& host);
+  uint64_t EncoreGoal(uint16_t type);
   void Connect();
+  void ConnectTo(Host& from, Host& to);
   Program* AddProgram(Host& host, Pair& pair, bool unsettled, uint16_t type, std::string name);
   packet::ConnectionUser* Accept(Host& host, packet::Connection& connection);
   void SendDatagram();
@@ -109,14 +114,17 @@ class Simulation : private Hypervisor::Faults {
   void Attack(Fault kind, Host& victim);
   void Corrupt(Host& host);
   void UnderAttack();
+  void ActUntilQuiet();
   void Heal();
   void CheckMeeting();
+  void Encore();
   void CheckLeaks();
 
   Random random_;
   Journal journal_;
   const Plan plan_;
   bool faults_on_ = true;
+  bool encore_ = false;
   uint32_t step_ = 0;
   absl::Time now_ = absl::UnixEpoch();
   std::array<std::array<Pair, 8>, 8> pairs_;

@@ -63,6 +63,8 @@ absl::string_view Name(Fault fault) {
       return "hostile: arbitrary bytes";
     case Fault::kNeverDrains:
       return "hostile: stops draining";
+    case Fault::kCount:
+      break;
   }
   return "";
 }
@@ -95,6 +97,10 @@ absl::string_view Name(Oracle oracle) {
       return "datagrams whole, once, from their sender";
     case Oracle::kPartnersMeet:
       return "partners meet again";
+    case Oracle::kNobodyNeedsTimers:
+      return "nobody needs a timer";
+    case Oracle::kCount:
+      break;
   }
   return "";
 }

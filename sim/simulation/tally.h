@@ -50,25 +50,28 @@ enum class Fault : uint8_t {
   kRequestFlood,
   kJunk,
   kNeverDrains,
+  kCount
 };
-inline constexpr size_t kFaults = static_cast<size_t>(Fault::kNeverDrains) + 1;
+inline constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
 
 enum class Oracle : uint8_t {
-  kPrefix,            // what was received is an exact prefix of what was sent
-  kNothingAfterEnd,   // no data, no call at all, behind the end of a connection
-  kMessages,          // messages arrive whole, one by one, with their record marks
-  kCredit,            // no byte on the way that the receiver had not promised room for
-  kBounds,            // every queue is within its limit
-  kSendersWake,       // once the faults stop, whoever waits goes on, and everything ends
-  kProgress,          // a domain under attack still moves its other connections' data
-  kNoLeak,            // at the end nothing is left: connections, budget, timers, queues
-  kWholeAtEndOfFile,  // end-of-file means that all has come
-  kCleanIsWhole,      // a clean end means that the peer has all
-  kEndExplained,      // a connection that did not end well had a reason to
-  kDatagrams,         // a datagram comes at most once, whole, from its sender
-  kPartnersMeet,      // once the faults stop, all living domains have sessions again
+  kPrefix,             // what was received is an exact prefix of what was sent
+  kNothingAfterEnd,    // no data, no call at all, behind the end of a connection
+  kMessages,           // messages arrive whole, one by one, with their record marks
+  kCredit,             // no byte on the way that the receiver had not promised room for
+  kBounds,             // every queue is within its limit
+  kSendersWake,        // once the faults stop, whoever waits goes on, and everything ends
+  kProgress,           // a domain under attack still moves its other connections' data
+  kNoLeak,             // at the end nothing is left: connections, budget, timers, queues
+  kWholeAtEndOfFile,   // end-of-file means that all has come
+  kCleanIsWhole,       // a clean end means that the peer has all
+  kEndExplained,       // a connection that did not end well had a reason to
+  kDatagrams,          // a datagram comes at most once, whole, from its sender
+  kPartnersMeet,       // once the faults stop, all living domains have sessions again
+  kNobodyNeedsTimers,  // then data goes to and fro although no time passes
+  kCount
 };
-inline constexpr size_t kOracles = static_cast<size_t>(Oracle::kPartnersMeet) + 1;
+inline constexpr size_t kOracles = static_cast<size_t>(Oracle::kCount);
 
 // As people read them.
 absl::string_view Name(Fault fault);

@@ -24,13 +24,15 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="tools/mutants",
         description="Puts one fault after another into a copy of the code, runs the tests, and says which test finds it.",
-        epilog="Exit status: 0, 1 if a fault with a name survived or something else failed, 2 for a wrong command line.",
+        epilog="Exit status: 0, 1 if a fault with a name survived, or a generated one without an argument, or something failed; "
+        "2 for a wrong command line.",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--named", action="store_true", help="only the faults of tools/mutation/named.txt")
     which.add_argument("--generated", action="store_true", help="only the %d generated ones" % GENERATED)
     which.add_argument("--only", metavar="NAME", help="only this one, and show it")
     parser.add_argument("--seed", type=int, default=1, help="which faults are generated (default: 1)")
+    parser.add_argument("--by", metavar="PROGRAM", choices=[p.name for p in workbench.PROGRAMS], help="look with this one only: %(choices)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many are tried at once (default: one for each core)")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/testing.md before the last line")
     args = parser.parse_args()
@@ -109,7 +111,8 @@ def run(args):
         named = []
 
     begin = time.monotonic()
-    with workbench.Workbench(ROOT, args.jobs) as bench:
+    programs = [p for p in workbench.PROGRAMS if args.by in (None, p.name)]
+    with workbench.Workbench(ROOT, args.jobs, programs) as bench:
         print("mutants: building without a fault", flush=True)
         bench.prepare()
         print("mutants: ready after %d s" % (time.monotonic() - begin), flush=True)
@@ -125,6 +128,7 @@ def run(args):
             generated_results.append((fault, verdict))
 
     survivors = [fault for fault, verdict in generated_results if verdict.kind != "found"]
+    unargued = [fault.name for fault in survivors if fault.name not in argued]
     if args.markdown:
         markdown(named_results, survivors, argued)
     found_named = sum(verdict.kind == "found" for _, verdict in named_results)
@@ -135,13 +139,16 @@ def run(args):
             "generated: found %d of %d; %d survived, %d of them argued; %d others made no other program"
             % (
                 len(generated_results) - len(survivors), len(generated_results), len(survivors),
-                sum(fault.name in argued for fault in survivors), void,
+                len(survivors) - len(unargued), void,
             )  # fmt: skip
         )
+        if unargued:
+            print("mutants: neither found nor argued: " + " ".join(unargued), file=sys.stderr)
     print("%d s" % (time.monotonic() - begin))
     total = len(named_results) + len(generated_results)
     print("found %d of %d" % (found_named + len(generated_results) - len(survivors), total))
-    return 0 if found_named == len(named_results) and len(generated_results) == wanted_generated else 1
+    complete = found_named == len(named_results) and len(generated_results) == wanted_generated
+    return 0 if complete and not unargued else 1
 
 
 def main():

@@ -77,8 +77,9 @@ Verdict = collections.namedtuple("Verdict", "kind by")
 class Workbench:
     """Use as a context manager: on leaving, processes end and the folder goes."""
 
-    def __init__(self, root, jobs):
+    def __init__(self, root, jobs, programs):
         self.root = root
+        self.programs = programs
         self.pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.folder = tempfile.mkdtemp(prefix="argosy-mutants-")
         self.base = os.path.join(self.folder, "base")
@@ -190,7 +191,7 @@ class Workbench:
                     support.append((source, abseil))
         if len(support) < 50 or not os.path.exists(os.path.join(GOOGLETEST, GOOGLETEST_SOURCES[0])):
             raise WorkbenchError("no sources of abseil or googletest: run tools/setup")
-        for program in PROGRAMS:
+        for program in self.programs:
             matched = []
             for pattern in program.sources:
                 for path in sorted(glob.glob(os.path.join(self.base, pattern))):
@@ -210,7 +211,7 @@ class Workbench:
             with open(self.objects[source][:-2] + ".d", encoding="utf-8") as f:
                 self.includes[source] = {os.path.relpath(word, self.base) for word in f.read().split() if word.startswith(self.base)}
 
-        for program in PROGRAMS:
+        for program in self.programs:
             path = os.path.join(self.folder, "without-fault")
             self.link([self.objects[s] for s in self.sources[program]], path)
             begin = time.monotonic()
@@ -243,7 +244,7 @@ class Workbench:
                 same = same and contents(objects[source]) == contents(self.objects[source])
             if same:
                 return Verdict("same code", "")
-            for program in PROGRAMS:
+            for program in self.programs:
                 path = os.path.join(folder, "with-fault")
                 self.link([objects[s] for s in self.sources[program]], path)
                 status, output = self.execute(program, path, folder, self.limits[program])
