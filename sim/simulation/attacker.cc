@@ -149,6 +149,11 @@ void Attacker::Attack(Fault kind, const Target& target) {
       }
       header.op = static_cast<uint16_t>(random_.Between(1, 7));
       header.flags = random_.Below(4);
+      if (random_.OneIn(4)) {
+        header.type = VSOCK_TYPE_DGRAM;
+        header.op = VSOCK_OP_RW;
+        header.src_port = header.dst_port = target.datagram_port;
+      }
       header.len = header.op == VSOCK_OP_RW ? random_.Below(100) : 0;
       SendPacket(target, header, header.len);
       break;
@@ -158,8 +163,9 @@ void Attacker::Attack(Fault kind, const Target& target) {
     case Fault::kGreetingFlood:
       for (uint32_t n = random_.Between(5, 40); n > 0; --n) SendGreeting(target, random_.OneIn(3));
       break;
-    case Fault::kRequestFlood:
+    case Fault::kRequestFlood: {
       header.op = VSOCK_OP_REQUEST;
+      const bool again = random_.OneIn(2);
       for (uint32_t n = random_.Between(5, 80); n > 0; --n) {
         header.src_port = random_.Between(1, 100'000);
         header.dst_port =
@@ -167,8 +173,10 @@ void Attacker::Attack(Fault kind, const Target& target) {
                 ? random_.Between(1, 100'000)
                 : target.ports[random_.Below(static_cast<uint32_t>(target.ports.size()))];
         SendPacket(target, header, 0);
+        if (again) SendPacket(target, header, 0);  // on the live connection: a breach
       }
       break;
+    }
     case Fault::kJunk: {
       const uint32_t size = random_.Skewed(12);
       for (uint32_t i = 0; i < size; ++i) bytes_[i] = static_cast<uint8_t>(random_.Next());

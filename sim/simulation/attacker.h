@@ -28,6 +28,7 @@ class Attacker {
     std::vector<std::pair<Address, Address>> own;
     std::vector<std::pair<Address, Address>> others;
     std::vector<uint32_t> ports;  // where it listens
+    uint32_t datagram_port;
   };
 
   // The domain lives as long as the attacker.

@@ -88,6 +88,7 @@ Program::Program(Random& random, Journal& journal, packet::Endpoint& endpoint, c
       salt_(random.Next()),
       manners_(Manners::FromSeed(random, type)),
       unsettled_(unsettled),
+      spoilings_(pair.spoilings),
       disturbances_(pair.disturbances) {}
 
 void Program::Begin(Connection* connection, bool accepted) {
@@ -99,7 +100,7 @@ void Program::Begin(Connection* connection, bool accepted) {
 }
 
 bool Program::Trusts() const {
-  return peer_ != nullptr && pair_.sane() && pair_.disturbances == disturbances_;
+  return peer_ != nullptr && pair_.sane() && pair_.spoilings == spoilings_;
 }
 
 void Program::Called(const char* what) {
@@ -319,7 +320,7 @@ bool Program::IsExplained(End end) const {
   if (!pair_.sane() || unsettled_ || pair_.disturbances != disturbances_) return true;
   switch (end) {
     case End::kClean:
-      return finished_ || stopped_ || peer_stopped_;
+      return (finished_ || peer_stopped_) && (stopped_ || peer_finished_);
     case End::kReset:
       // A closer that gave up waiting resets too: stopped_.
       return stopped_ || peer_ == nullptr || peer_->local_end_ || peer_->stopped_ ||

@@ -32,6 +32,7 @@ struct Pair {
   bool hostile = false;  // one of the two is: nothing can be said about what they exchange
   // Scribbled over its ring, and the session with that ring goes on: the lower domid, the higher.
   bool low_spoiled = false, high_spoiled = false;
+  uint64_t spoilings = 0;     // beginnings and ends of these
   uint64_t disturbances = 0;  // things that end sessions
 
   // Whether what they exchange can be judged.
@@ -147,7 +148,9 @@ class Program : public packet::ConnectionUser {
   const uint64_t salt_;
   Manners manners_;
   const bool unsettled_;
-  const uint64_t disturbances_;  // of the pair, when it began
+  // Of the pair, when it began.
+  const uint64_t spoilings_;
+  const uint64_t disturbances_;
   Program* peer_ = nullptr;
   packet::Connection* connection_ = nullptr;
 

@@ -209,7 +209,9 @@ void Simulation::Kill(uint16_t domid, bool announced) {
   for (const auto& other : hosts_) {
     Pair& pair = PairOf(domid, other->domid());
     ++pair.disturbances;
-    SpoiledBy(pair, domid, other->domid()) = false;
+    bool& spoiled = SpoiledBy(pair, domid, other->domid());
+    if (spoiled) ++pair.spoilings;
+    spoiled = false;
   }
   host.attacker.reset();
   host.domain = nullptr;
@@ -331,7 +333,12 @@ void Simulation::ActSome() {
     Connect();
     return;
   }
-  if (random_.OneIn(16)) return SendDatagram();
+  if (random_.OneIn(16)) {
+    Host* from = AnyHost();
+    Host* to = AnyHost();
+    if (from != nullptr && to != nullptr && !from->hostile) SendDatagram(*from, *to);
+    return;
+  }
   if (active_.empty()) return;
   Program* program = active_[random_.Below(static_cast<uint32_t>(active_.size()))];
   for (const auto& host : hosts_) {
@@ -345,21 +352,18 @@ void Simulation::ActSome() {
   Sweep();
 }
 
-void Simulation::SendDatagram() {
-  Host* from = AnyHost();
-  Host* to = AnyHost();
-  if (from == nullptr || to == nullptr || from->hostile) return;
-  const uint32_t size = random_.Skewed(13);
+void Simulation::SendDatagram(Host& from, Host& to) {
+  // Small enough for every ring.
+  const uint32_t size = random_.Skewed(encore_ ? 11 : 13);
   std::vector<uint8_t> bytes(kDatagramHead + size);
   const uint64_t number = datagrams_.size();
   std::memcpy(bytes.data(), &number, kDatagramHead);
   const absl::Span<const uint8_t> noise = Noise(number, 0, size);
   std::copy(noise.begin(), noise.end(), bytes.begin() + kDatagramHead);
-  const absl::Status status = from->domain->endpoint().SendDatagram(
-      kDatagramPort, {to->domid() + kArgoCidOffset, kDatagramPort}, Payload(bytes));
+  const absl::Status status = from.domain->endpoint().SendDatagram(
+      kDatagramPort, {to.domid() + kArgoCidOffset, kDatagramPort}, Payload(bytes));
   if (!status.ok()) return;
-  datagrams_.push_back(
-      {from->domid(), to->domid(), size, PairOf(from->domid(), to->domid()).disturbances});
+  datagrams_.push_back({from.domid(), to.domid(), size});
 }
 
 bool Simulation::ReceiveDatagram(Host& host, Address from, const Payload& payload) {
@@ -381,7 +385,7 @@ bool Simulation::ReceiveDatagram(Host& host, Address from, const Payload& payloa
                    return absl::StrCat("number ", number, " of ", payload.size(), " bytes from ",
                                        ToString(from), " at dom", host.domid());
                  });
-  if (!known || random_.OneIn(4)) return false;
+  if (!known || (!encore_ && random_.OneIn(4))) return false;
   datagrams_[number].taken = true;
   return true;
 }
@@ -405,6 +409,11 @@ void Simulation::CheckBounds(Host& host) {
     const size_t buffered = program->connection()->buffered();
     check(buffered <= host.config.buf_alloc, "bytes kept", buffered);
   }
+  for (const auto& other : hosts_) {
+    const size_t owed = domain.endpoint().owed(other->domid() + kArgoCidOffset);
+    check(owed <= packet::kMaxOwedResets + most_connections_, "packets owed", owed);
+  }
+  most_connections_ = std::max(most_connections_, 2 * domain.endpoint().connections());
   check(machine_->reserved() <= machine_->budget(), "bytes reserved", machine_->reserved());
   // A packet that the link could not take ends a session; only who never drains can bring it there.
   check(plan_.hostile.has_value() || domain.link().drop_unsent() == 0, "packets dropped",
@@ -433,6 +442,11 @@ void Simulation::Observe(Host& host, uint64_t src_cid, const Header& header) {
     return;
   }
   Flow& back = flows_[{here, source}];
+  if (const Program* teller = Teller(header); teller != nullptr) {
+    journal_.Check(Oracle::kCredit, header.fwd_cnt <= teller->received(), [&] {
+      return absl::StrCat("told ", header.fwd_cnt, " bytes as taken: ", teller->Describe());
+    });
+  }
   if (static_cast<int32_t>(header.fwd_cnt - back.acknowledged) > 0) {
     back.acknowledged = header.fwd_cnt;
   }
@@ -447,6 +461,13 @@ void Simulation::Observe(Host& host, uint64_t src_cid, const Header& header) {
   });
 }
 
+const Program* Simulation::Teller(const Header& header) const {
+  const auto sender = clients_.find(header.src_port);
+  if (sender != clients_.end()) return sender->second;
+  const auto client = clients_.find(header.dst_port);
+  return client == clients_.end() ? nullptr : client->second->peer();
+}
+
 void Simulation::SessionLost(uint16_t domid, uint64_t cid) {
   const auto partner = static_cast<uint16_t>(cid - kArgoCidOffset);
   journal_.Note([&] { return absl::StrCat("dom", domid, " lost its session with dom", partner); });
@@ -456,6 +477,7 @@ void Simulation::SessionLost(uint16_t domid, uint64_t cid) {
   if (!spoiled) return;
   spoiled = false;  // the next session has a new ring
   ++pair.disturbances;
+  ++pair.spoilings;
 }
 
 // ---- chaos ----
@@ -568,6 +590,7 @@ void Simulation::Corrupt(Host& host) {
   if (peer == nullptr || peer->state < ARGO_PEER_GREETING) return;
   Pair& pair = PairOf(host.domid(), partner->domid());
   SpoiledBy(pair, host.domid(), partner->domid()) = true;
+  ++pair.spoilings;
   ++pair.disturbances;
   const uint32_t value = random_.OneIn(2) ? static_cast<uint32_t>(random_.Next())
                                           : random_.Below(peer->ring.len / 16) * 16;
@@ -593,6 +616,7 @@ void Simulation::Attack(Fault kind, Host& victim) {
   Attacker::Target target;
   target.domid = victim.domid();
   target.ports = {kStreamPort, kMessagePort};
+  target.datagram_port = kDatagramPort;
   for (Program* program : active_) {
     const Connection* connection = program->connection();
     if (connection == nullptr || &program->endpoint() != &victim.domain->endpoint()) continue;
@@ -727,17 +751,34 @@ void Simulation::Encore() {
   for (const auto& host : hosts_) {
     if (!host->alive()) continue;
     alive.push_back(host.get());
+    if (!host->listens) Listen(*host, 1);
+  }
+  if (alive.empty() || plan_.buffer_budget < kAmpleBudget) return;
+  const auto any = [&]() -> Host& {
+    return *alive[random_.Below(static_cast<uint32_t>(alive.size()))];
+  };
+  const size_t before = programs_.size();
+  // One by one, for which the backlog of every listener must be empty; then together.
+  for (int i = 0; i < 3; ++i) {
+    ConnectTo(any(), any());
+    ActUntilQuiet();
+  }
+  for (Host* host : alive) {
     StopListening(*host);
     Listen(*host, 64);
   }
-  if (alive.empty() || plan_.buffer_budget < kAmpleBudget) return;
-  const size_t before = programs_.size();
-  for (int i = 0; i < 6; ++i) {
-    Host& from = *alive[random_.Below(static_cast<uint32_t>(alive.size()))];
-    Host& to = *alive[random_.Below(static_cast<uint32_t>(alive.size()))];
-    ConnectTo(from, to);
-  }
+  for (int i = 0; i < 6; ++i) ConnectTo(any(), any());
   ActUntilQuiet();
+  for (int i = 0; i < 3; ++i) {
+    Host& from = any();
+    Host& to = any();
+    if (!PairOf(from.domid(), to.domid()).sane()) continue;
+    const size_t number = datagrams_.size();
+    SendDatagram(from, to);
+    ActUntilQuiet();
+    journal_.Check(Oracle::kDatagrams, number < datagrams_.size() && datagrams_[number].taken,
+                   [&] { return absl::StrCat("number ", number, " never came"); });
+  }
   for (size_t i = before; i < programs_.size(); ++i) {
     journal_.Check(Oracle::kNobodyNeedsTimers, programs_[i].ended_clean(),
                    [&] { return programs_[i].Describe(); });

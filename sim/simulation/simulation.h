@@ -58,7 +58,6 @@ class Simulation : private Hypervisor::Faults {
     uint16_t from;
     uint16_t to;
     uint32_t size;
-    uint64_t disturbances;
     bool taken = false;
   };
   // What one end of a connection sends to the other, as the packets tell it.
@@ -96,7 +95,7 @@ class Simulation : private Hypervisor::Faults {
   void ConnectTo(Host& from, Host& to);
   Program* AddProgram(Host& host, Pair& pair, bool unsettled, uint16_t type, std::string name);
   packet::ConnectionUser* Accept(Host& host, packet::Connection& connection);
-  void SendDatagram();
+  void SendDatagram(Host& from, Host& to);
   bool ReceiveDatagram(Host& host, Address from, const packet::Payload& payload);
   void ActSome();
   void CheckBounds(Host& host);
@@ -105,6 +104,8 @@ class Simulation : private Hypervisor::Faults {
 
   // What was delivered, before the endpoint sees it.
   void Observe(Host& host, uint64_t src_cid, const packet::Header& header);
+  // The program whose end of a connection sent a packet with this header; null if there is none.
+  const Program* Teller(const packet::Header& header) const;
   void SessionLost(uint16_t domid, uint64_t cid);
 
   // ---- the three parts ----
@@ -125,6 +126,8 @@ class Simulation : private Hypervisor::Faults {
   const Plan plan_;
   bool faults_on_ = true;
   bool encore_ = false;
+  // Twice the most connections that a domain had: each may owe a SHUTDOWN and an RST when it is gone.
+  size_t most_connections_ = 0;
   uint32_t step_ = 0;
   absl::Time now_ = absl::UnixEpoch();
   std::array<std::array<Pair, 8>, 8> pairs_;

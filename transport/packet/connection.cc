@@ -486,7 +486,7 @@ void Connection::Reset() {
   if (ended_) return;
   // Without a REQUEST, or behind the peer's RST, there is nobody to tell.
   if (state_ != State::kDraining && (owed_ & kOwedRequest) == 0 && !Stale()) {
-    endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+    SendReset();
   }
   endpoint_.Finish(*this, End::kLocal);
 }
@@ -512,7 +512,7 @@ void Connection::CheckEnd() {
   if (state_ == State::kDraining) {
     endpoint_.Finish(*this, clean_ ? End::kClean : End::kReset);
   } else if (peer_shutdown_ == kBoth) {
-    endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+    SendReset();
     endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
   } else if (state_ == State::kConnected && finished_ && (stopped_ || all_taken())) {
     state_ = State::kClosing;
@@ -540,16 +540,16 @@ void Connection::OnDeadline() {
   switch (state_) {
     case State::kConnecting:
       if ((owed_ & kOwedRequest) == 0 && !Stale()) {
-        endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+        SendReset();
       }
       endpoint_.Finish(*this, End::kTimedOut);
       break;
     case State::kClosing:
       // Without the SHUTDOWN the RST would look like an error.
-      if (owed_ & kOwedShutdown) {
+      if ((owed_ & kOwedShutdown) && !(owed_ & kOwedResponse)) {
         endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_SHUTDOWN, kBoth, 0));
       }
-      endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+      SendReset();
       endpoint_.Finish(*this, all_taken() ? End::kClean : End::kReset);
       break;
     case State::kConnected:
@@ -565,10 +565,19 @@ void Connection::OnDeadline() {
   }
 }
 
+void Connection::SendReset() {
+  const Header reset = MakeHeader(VSOCK_OP_RST, 0, 0);
+  if (owed_ & kOwedResponse) {
+    endpoint_.SendRefusal(record_, reset);
+  } else {
+    endpoint_.SendLast(record_, reset);
+  }
+}
+
 void Connection::Breach(uint64_t& counter) {
   ++counter;
   ++endpoint_.counters_.reset_sent;
-  endpoint_.SendLast(record_, MakeHeader(VSOCK_OP_RST, 0, 0));
+  SendReset();
   endpoint_.Finish(*this, End::kReset);
 }
 

@@ -237,6 +237,8 @@ class Connection {
   uint8_t WantedShutdown() const;
   // End-of-file, close and end, as far as they are due.
   void CheckEnd();
+  // Its last packet.  A connection that was never announced to the peer ends as one that was refused.
+  void SendReset();
   // The peer is through with it: only what is kept is left.
   void StartDraining();
   void OnDeadline();

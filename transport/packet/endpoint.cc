@@ -314,7 +314,10 @@ void Endpoint::Refuse(const Header& header) {
   reset.type = header.type;
   reset.op = VSOCK_OP_RST;
   ++counters_.reset_sent;
-  PeerRecord& record = Record(static_cast<uint32_t>(header.src_cid));
+  SendRefusal(Record(static_cast<uint32_t>(header.src_cid)), reset);
+}
+
+void Endpoint::SendRefusal(PeerRecord& record, const Header& reset) {
   if (MaySendLast(record)) {
     ++counters_.packets_out;
     link_.Send(reset, {});

@@ -69,10 +69,11 @@ struct PeerRecord {
       connections;                 // in order of creation, so the ones of ended sessions come first
   std::list<Connection*> owing;    // control packets to send when the carrier has room
   std::list<Connection*> waiting;  // programs to call when the carrier has room, in turn
-  // What connections that are gone still owe: an RST, and perhaps a SHUTDOWN before it.  While the carrier is blocked no
-  // connection begins, so there are no more of them than there were connections.
+  // What connections that are gone still owe: an RST, and perhaps a SHUTDOWN before it.  Only
+  // connections that both sides know of: none becomes one while the carrier is blocked, so there are
+  // no more of them than there were connections.
   std::vector<Header> owed_last;
-  std::vector<Header> owed_refusals;  // RST for packets of no connection: at most kMaxOwedResets
+  std::vector<Header> owed_refusals;  // other RSTs: at most kMaxOwedResets
 };
 
 class Endpoint : public LinkUser {
@@ -118,6 +119,12 @@ class Endpoint : public LinkUser {
 
   uint32_t cid() const { return options_.cid; }
   size_t connections() const { return connections_; }
+  // Packets that wait for the carrier to a peer although no connection stands behind them.
+  size_t owed(uint32_t peer_cid) const {
+    const auto found = peers_.find(peer_cid);
+    if (found == peers_.end()) return 0;
+    return found->second.owed_last.size() + found->second.owed_refusals.size();
+  }
   const Counters& counters() const { return counters_; }
 
   // Asked before a connection is made or accepted (true: there is room for its receive buffer), and
@@ -193,6 +200,8 @@ class Endpoint : public LinkUser {
   // Sends or owes the last packet of a connection that ends, or that never was: an RST.
   bool MaySendLast(const PeerRecord& record) const;
   void SendLast(PeerRecord& record, const Header& header);
+  // Sends or owes the RST for a connection that the peer does not know of: a bounded number.
+  void SendRefusal(PeerRecord& record, const Header& reset);
   bool SendOwed(PeerRecord& record, std::vector<Header>& owed);
   absl::Status TrySendDatagram(uint32_t from_port, Address to, const Payload& datagram);
   // Answers a packet of no connection with RST, unless it is one.

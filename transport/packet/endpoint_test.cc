@@ -358,6 +358,21 @@ TEST_F(EndpointTest, OwedResetsAreBoundedAndGoFirst) {
   EXPECT_THAT(ops, Each("RST"));
 }
 
+// A second REQUEST is a breach: each pair begins a connection and ends it, and nobody drains.
+TEST_F(EndpointTest, ConnectionsThatWereNeverAnnouncedOweBoundedResets) {
+  TestListener listener;
+  ASSERT_TRUE(peer.endpoint.Listen(80, VSOCK_TYPE_STREAM, 1, &listener).ok());
+  peer.link.can_send = false;
+  for (uint32_t port = 0; port < 3 * kMaxOwedResets; ++port) {
+    Request(10000 + port / 2);
+    Request(10000 + port / 2);
+    EXPECT_LE(peer.endpoint.owed(4), kMaxOwedResets);
+  }
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+  EXPECT_EQ(peer.endpoint.owed(4), kMaxOwedResets);
+  EXPECT_GT(counters().lost_resets, 0u);
+}
+
 TEST_F(EndpointTest, EveryConnectionThatEndsIsToldHoweverMany) {
   // More than the limit for strangers: a connection's own reset is never lost.
   std::vector<Connection*> connections;
