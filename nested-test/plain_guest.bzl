@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""plain_guest_test: a command in a virtual machine that has Debian's kernel and nothing else."""
+"""plain_guest_test: a command in a virtual machine that has a kernel of Debian's and nothing else."""
 
 load("@rules_python//python:defs.bzl", "py_test")
+load("//tools:kernels.bzl", "KERNELS")
 
 # AF_VSOCK with vsock_loopback, in the order in which they are loaded.
 VSOCK_MODULES = [
-    "modules/vsock.ko",
-    "modules/vmw_vsock_virtio_transport_common.ko",
-    "modules/vsock_loopback.ko",
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vsock_loopback",
 ]
 
 def plain_guest_test(
         name,
         command,
-        programs,
-        modules = ["//nested-test:" + m for m in VSOCK_MODULES],
+        programs = [],
+        kernel = KERNELS[0],
+        modules = VSOCK_MODULES,
         data = [],
         tags = []):
     """Boots a guest, loads modules, runs a shell command in it; passes if the command exits with 0.
@@ -23,11 +25,15 @@ def plain_guest_test(
       name: of the test.
       command: busybox shell, with $$ for $.  It runs as root in /tmp, with the programs in its PATH.
       programs: static executables, put into /bin by their own names.
-      modules: kernel modules (.ko files of Debian's kernel or built for it), in the order in which they are loaded.
+      kernel: one of //tools:kernels.bzl.
+      modules: kernel modules, in the order in which they are loaded: names of //nested-test/kernels:modules.bzl, or labels of
+        .ko files that were built for this kernel.
       data: other files, put into /data by their own names.
       tags: more tags; "vm" is always one.
     """
-    args = ["--kernel=$(rootpath //nested-test:vmlinux)"]
+    vmlinux = "//nested-test/kernels:%s/vmlinux.elf" % kernel
+    modules = [m if ":" in m else "//nested-test/kernels:%s/%s.ko" % (kernel, m) for m in modules]
+    args = ["--kernel=$(rootpath %s)" % vmlinux]
     args += ["--module=$(rootpath %s)" % m for m in modules]
     args += ["--program=$(rootpath %s)" % p for p in programs]
     args += ["--data=$(rootpath %s)" % d for d in data]
@@ -38,7 +44,7 @@ def plain_guest_test(
         srcs = ["//nested-test:plain_guest.py"],
         main = "//nested-test:plain_guest.py",
         args = args,
-        data = ["//nested-test:vmlinux"] + modules + programs + data,
+        data = [vmlinux] + modules + programs + data,
         tags = ["vm", "cpu:2"] + tags,
         deps = ["//nested-test:initramfs"],
     )

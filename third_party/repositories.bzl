@@ -3,6 +3,7 @@
 
 load("//third_party:debian_absl.bzl", "debian_absl")
 load("//third_party:debian_kernel.bzl", "debian_kernel")
+load("//tools:kernels.bzl", "KERNELS", "kernel_repository")
 
 def third_party_repositories():
     # Names that Bazel 4's DEFAULT.WORKSPACE.SUFFIX would otherwise download.
@@ -17,7 +18,11 @@ def third_party_repositories():
         path = "/usr/share/bazel/tools/skylib",
     )
     debian_absl(name = "com_google_absl")
-    debian_kernel(name = "debian_kernel")
+    for kernel in KERNELS:
+        debian_kernel(
+            name = kernel_repository(kernel)[1:],
+            kernel = kernel,
+        )
 
     native.new_local_repository(
         name = "com_google_googletest",

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What every Kbuild file of this folder and below it includes, as: include $(src)/common.mk
+
+argo-linux := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+
+# Files name each other from the root of the repository, as everywhere in the tree.
+ccflags-y += -I$(argo-linux)/../../..
+
+# -DARGO_HAVE_...=0 or 1: see probe.sh.
+ccflags-y += $(shell sh $(argo-linux)/probe.sh $(srctree)/include)
