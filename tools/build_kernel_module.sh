@@ -3,7 +3,7 @@
 # build_kernel_module.sh --headers FILE... --sources FILE... --folder FOLDER --outs KO...: what kernel_module.bzl runs.
 #
 # Copies the sources, so that kbuild writes beside the copies, and builds FOLDER against the tree in which the first of the
-# header files lies.  Without header files the outputs are empty.
+# header files lies, with sparse.  Without header files the outputs are empty.
 set -euo pipefail
 
 while (($#)); do
@@ -31,6 +31,11 @@ for f in "${headers[@]}"; do
   if [[ $f == */Module.symvers ]]; then kdir=$(dirname "$(readlink -f "$f")"); fi
 done
 
+command -v sparse > /dev/null || {
+  echo "sparse is not installed; run: tools/setup --full" >&2
+  exit 1
+}
+
 # Of the same length in every sandbox, and not seen in what is built.
 work=$(mktemp -d "$PWD/kbuild.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -43,11 +48,11 @@ done
 
 # Our sources build without a warning, in any case under the compiler that the kernels' own packages name.
 flags="-Werror -ffile-prefix-map=$work=. -ffile-prefix-map=$(dirname "$kdir")=linux"
-if ! make -C "$kdir" M="$work/$folder" KCFLAGS="$flags" CONFIG_DEBUG_INFO_BTF_MODULES= modules > "$work/log" 2>&1; then
+if ! make -C "$kdir" M="$work/$folder" KCFLAGS="$flags" C=2 CONFIG_DEBUG_INFO_BTF_MODULES= modules > "$work/log" 2>&1; then
   sed "s|$work/||g" "$work/log" >&2
   exit 1
 fi
-# modpost and objtool only warn.
+# sparse, modpost and objtool only warn.
 if grep -iE 'warning' "$work/log" | sed "s|$work/||g" >&2; then
   echo "warnings in //$folder" >&2
   exit 1

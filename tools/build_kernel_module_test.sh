@@ -11,7 +11,6 @@ mkdir -p good bad
 printf 'obj-m := good.o\n' > good/Kbuild
 printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nMODULE_DESCRIPTION("good");\n' > good/good.c
 printf 'obj-m := bad.o\n' > bad/Kbuild
-printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\nstatic int never_used(void)\n{\n\treturn 0;\n}\n' > bad/bad.c
 
 fail() {
   echo "$*"
@@ -35,7 +34,38 @@ cp -r good elsewhere/deeper
 (cd elsewhere/deeper && "$build" --headers "${headers[@]}" --sources good/Kbuild good/good.c --folder good --outs good.ko)
 cmp good.ko elsewhere/deeper/good.ko || fail "what is built depends on where"
 
-if "$build" --headers "${headers[@]}" --sources bad/Kbuild bad/bad.c --folder bad --outs bad.ko 2> bad.log; then
-  fail "a warning did not end the build"
-fi
-grep -q "never_used" bad.log || fail "the warning is not shown"
+# refused WHAT: a bad module with the code of standard input is not built, and the message names WHAT.
+refused() {
+  { printf '#include <linux/module.h>\nMODULE_LICENSE("GPL");\n' && cat; } > bad/bad.c
+  if "$build" --headers "${headers[@]}" --sources bad/Kbuild bad/bad.c --folder bad --outs bad.ko 2> bad.log; then
+    fail "built in spite of $1"
+  fi
+  grep -q "$1" bad.log || fail "the message does not name $1: $(cat bad.log)"
+}
+
+# The compiler, and sparse.
+refused never_used << 'END'
+MODULE_DESCRIPTION("bad");
+static int never_used(void)
+{
+	return 0;
+}
+END
+refused restricted << 'END'
+MODULE_DESCRIPTION("bad");
+u32 mixed_up(__le32 number);
+u32 mixed_up(__le32 number)
+{
+	return number + 1;
+}
+END
+# modpost.
+refused nowhere << 'END'
+MODULE_DESCRIPTION("bad");
+extern int nowhere(void);
+int call_it(void);
+int call_it(void)
+{
+	return nowhere();
+}
+END

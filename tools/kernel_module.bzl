@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """kernel_module: Linux modules built by kbuild against every kernel of kernels.bzl."""
 
+load("@rules_shell//shell:sh_test.bzl", "sh_test")
 load("//tools:kernels.bzl", "KERNELS", "kernel_repository")
 
 def _kernel_module_build_impl(ctx):
@@ -44,7 +45,8 @@ def kernel_module(name, modules, srcs, deps = [], visibility = None, testonly = 
 
     Makes :KERNEL/MODULE.ko for each kernel and module, without debugging information, and :NAME_KERNEL for all modules of one
     kernel; e.g. //backends/argo/linux:6.1/argo_core.ko and :modules_6.1.  Where tools/setup --full did not unpack the headers,
-    the files are empty and the build says so; tests refuse them.
+    the files are empty and the build says so; tests refuse them.  A warning of the compiler, of sparse or of kbuild's own checks
+    ends the build, and :NAME_checkpatch_test holds the package's C files to the kernel's style.
 
     Args:
       name: of the targets for all modules of a kernel.
@@ -66,3 +68,13 @@ def kernel_module(name, modules, srcs, deps = [], visibility = None, testonly = 
             testonly = testonly,
             tags = tags,
         )
+
+    checkpatch = kernel_repository(KERNELS[0]) + "//:checkpatch"
+    sh_test(
+        name = name + "_checkpatch_test",
+        size = "small",
+        srcs = ["//tools:checkpatch_test.sh"],
+        args = [kernel_repository(KERNELS[0])[1:]] + ["$(rootpaths %s)" % s for s in srcs],
+        data = srcs + [checkpatch],
+        tags = ["vm"],
+    )

@@ -6,5 +6,8 @@ argo-linux := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 # Files name each other from the root of the repository, as everywhere in the tree.
 ccflags-y += -I$(argo-linux)/../../..
 
+# Where define_trace.h looks for the headers of our tracepoints.
+ccflags-y += -I$(src)
+
 # -DARGO_HAVE_...=0 or 1: see probe.sh.
 ccflags-y += $(shell sh $(argo-linux)/probe.sh $(srctree)/include)
