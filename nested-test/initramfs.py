@@ -34,6 +34,9 @@ class Initramfs:
         self._parents(name)
         self._add(name, stat.S_IFCHR | 0o600, b"", major, minor)
 
+    def has(self, name):
+        return name in self._names
+
     def write(self, path):
         with open(path, "wb") as out:
             for number, entry in enumerate(self._entries, start=1):

@@ -46,5 +46,8 @@ def plain_guest_test(
         args = args,
         data = [vmlinux] + modules + programs + data,
         tags = ["vm", "cpu:2"] + tags,
-        deps = ["//nested-test:initramfs"],
+        deps = [
+            "//nested-test:initramfs",
+            "//nested-test:machine",
+        ],
     )

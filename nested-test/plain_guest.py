@@ -7,15 +7,13 @@ byte for "passed" passes: a panic, a reboot or a hang ends QEMU otherwise.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 
 from initramfs import Initramfs
+from machine import EXIT_PORT, FAILED, PASSED, PASSED_STATUS, add_busybox, needed, qemu
 
-EXIT_PORT = 0xF4
-PASSED, FAILED = 0x10, 0x01  # the guest's byte b makes QEMU exit with 2 * b + 1
 TIME_LIMIT = 180  # seconds; a run takes 10 to 20
 
 INIT = """#!/bin/sh
@@ -45,22 +43,9 @@ end "the command ended with $status" %(failed)02x
 """
 
 
-def needed(path, how):
-    if not path or not os.path.exists(path) or os.path.getsize(path) == 0:
-        sys.exit(f"{how}; run: tools/setup --full")
-    return path
-
-
 def build_initramfs(args, path):
-    busybox = needed(shutil.which("busybox"), "busybox-static is not installed")
     ramfs = Initramfs()
-    ramfs.device("dev/console", 5, 1)
-    for name in ["proc", "sys", "tmp"]:
-        ramfs.folder(name)
-    ramfs.copy("bin/busybox", busybox)
-    applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
-    for applet in sorted(set(applets.stdout.split()) - {"busybox"}):
-        ramfs.symlink("bin/" + applet, "busybox")
+    add_busybox(ramfs)
     for module in args.module:
         needed(module, f"there is no {os.path.basename(module)}")
         ramfs.copy("lib/modules/" + os.path.basename(module), module)
@@ -81,9 +66,8 @@ def build_initramfs(args, path):
 
 def run_guest(kernel, initramfs):
     """QEMU's exit status; the console goes to our output."""
-    qemu = needed(shutil.which("qemu-system-x86_64"), "qemu-system-x86 is not installed")
     command = [
-        *[qemu, "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "512"],
+        *[qemu(), "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "512"],
         *["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"],
         *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
         *["-kernel", kernel, "-initrd", initramfs],
@@ -111,7 +95,7 @@ def main():
         initramfs = os.path.join(folder, "initramfs.cpio")
         build_initramfs(args, initramfs)
         status = run_guest(args.kernel, initramfs)
-    if status != 2 * PASSED + 1:
+    if status != PASSED_STATUS:
         sys.exit(f"plain_guest: failed (QEMU's exit status: {status})")
 
 

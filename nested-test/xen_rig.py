@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boots the machine that an xen_machine target describes: Xen, dom0 with the tools and guests' images, under QEMU.
+
+Two serial lines: com1 has what Xen and dom0's kernel say, com2 what the script in dom0 prints and, line by line with their
+names, the guests' consoles.
+"""
+
+import json
+import os
+import re
+import selectors
+import socket
+import subprocess
+import sys
+import time
+
+from alarms import Alarms
+from initramfs import Initramfs
+from machine import EXIT_PORT, FAILED, PASSED, PASSED_STATUS, add_busybox, needed, qemu
+
+XEN_ARGS = "console=com1 com1=115200,8n1 dom0_max_vcpus=1 loglvl=all guest_loglvl=all"
+# SMAP, which dom0 in PV does not survive under QEMU 7.2, is for PVH guests only.
+XEN_CPU_ARGS = "smap=hvm smep=hvm"
+CPU = "qemu64,+svm,+npt,+rdrand,+smap,+smep"
+# A machine that is emulated, on a busy host, may well be still for some seconds.
+KERNEL_ARGS = "console=hvc0 panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
+XEN_MEMORY = 256  # MiB, for Xen itself
+
+GUEST_LINE = re.compile(r"^([\w.-]+)\| (.*)$")
+
+
+def load(path):
+    with open(path, encoding="utf-8") as f:
+        machine = json.load(f)
+    machine["guests"] = {name: json.loads(guest) for name, guest in machine["guests"].items()}
+    needed(machine["xen"], "Xen's source package is not there")
+    needed(machine["kernel"], "Debian's kernel is not there")
+    if not machine["xen_tools"]:
+        sys.exit("Debian's Xen tools are not there; run: tools/setup --full")
+    return machine
+
+
+def _read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def _script(machine, name):
+    return next(path for path in machine["scripts"] if os.path.basename(path) == name)
+
+
+def _add_common(ramfs, machine, modules, init):
+    add_busybox(ramfs)
+    ramfs.file("init", _read(_script(machine, init)), executable=True)
+    # What the kernel runs when xl asks for an orderly end; process 1 keeps nothing that would have to be saved.
+    for name in ["poweroff", "reboot"]:
+        ramfs.file("sbin/" + name, f"#!/bin/sh\nexec /bin/busybox {name} -f\n".encode(), executable=True)
+    listing = ""
+    for path, parameters in modules:
+        listing += f"{os.path.basename(path)} {parameters}\n"
+    ramfs.file("etc/modules", listing.encode())
+    every = [path for path, _ in machine["dom0_modules"] + machine["guest_modules"]] + machine["modules"]
+    for path in dict.fromkeys(every):
+        needed(path, f"there is no {os.path.basename(path)} for this kernel")
+        ramfs.copy("lib/modules/" + os.path.basename(path), path)
+    ramfs.copy("bin/rig", machine["rig"])
+    for path in machine["programs"]:
+        ramfs.copy("bin/" + os.path.basename(path), path)
+    for path in machine["data"]:
+        ramfs.copy("data/" + os.path.basename(path), path)
+
+
+def build_guest(machine, path):
+    """The image of every guest."""
+    ramfs = Initramfs()
+    _add_common(ramfs, machine, machine["guest_modules"], "domu_init.sh")
+    ramfs.write(path)
+
+
+def guest_config(machine, name, kernel, ramdisk):
+    guest = machine["guests"][name]
+    lines = [
+        f'name = "{name}"',
+        f'type = "{guest["type"]}"',
+        f'kernel = "{kernel}"',
+        f'ramdisk = "{ramdisk}"',
+        f"memory = {guest['memory']}",
+        f"vcpus = {guest['vcpus']}",
+        f'extra = "{KERNEL_ARGS} {machine["kernel_args"]}"',
+        'on_crash = "destroy"',
+        'on_reboot = "restart"',
+        *guest["config"],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def add_xen_tools(ramfs, tools):
+    """The programs as Debian has them, and every library that they need: Xen's own, and this machine's."""
+    names = {path[path.index("/tools/usr/") + len("/tools/") :]: path for path in tools}
+    folders = {os.path.dirname(path) for name, path in names.items() if ".so" in os.path.basename(name)}
+    programs = {name: path for name, path in names.items() if ".so" not in os.path.basename(name)}
+    environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(sorted(folders))}
+    # glibc loads libgcc_s when a thread is cancelled; ldd does not know.
+    libraries = {"libgcc_s.so.1": "/lib/x86_64-linux-gnu/libgcc_s.so.1"}
+    for name, path in programs.items():
+        ramfs.copy(name, path)
+        ldd = subprocess.run(["ldd", path], env=environment, check=True, capture_output=True, text=True).stdout
+        for line in ldd.splitlines():
+            if "not found" in line:
+                sys.exit(f"xen_rig: {os.path.basename(path)} lacks a library: {line.strip()}; remove .deps/xen and run: tools/setup --full")
+            match = re.search(r"(?:=> )?(/\S+|external/\S+|\.\./\S+) \(0x", line)
+            if match:
+                libraries[os.path.basename(match[1])] = match[1]
+    loader = libraries.pop("ld-linux-x86-64.so.2")
+    ramfs.copy("lib64/ld-linux-x86-64.so.2", loader)
+    for library, path in libraries.items():
+        ramfs.copy("lib/x86_64-linux-gnu/" + library, path)
+    xen = next(name for name in programs if name.endswith("/xl"))
+    ramfs.symlink("usr/lib/xen", os.path.basename(os.path.dirname(os.path.dirname(xen))))
+    ramfs.file("etc/xen/xl.conf", b'autoballoon="off"\n')
+
+
+def build_dom0(machine, path, guest_image):
+    ramfs = Initramfs()
+    _add_common(ramfs, machine, machine["dom0_modules"], "dom0_init.sh")
+    add_xen_tools(ramfs, machine["xen_tools"])
+    for module in machine["tools_modules"]:
+        needed(module, f"there is no {os.path.basename(module)} for this kernel")
+        if not ramfs.has("lib/modules/" + os.path.basename(module)):
+            ramfs.copy("lib/modules/" + os.path.basename(module), module)
+    environment = f"EXIT_PORT={EXIT_PORT:#x} EXIT_PASSED={PASSED:02x} EXIT_FAILED={FAILED:02x}\n"
+    ramfs.file("etc/rig.env", environment.encode())
+    ramfs.copy("lib/rig.sh", _script(machine, "dom0_lib.sh"))
+    ramfs.copy("lib/test_main.sh", _script(machine, "test_main.sh"))
+    if machine["script"]:
+        ramfs.copy("test/script", machine["script"])
+    ramfs.copy("boot/vmlinux", machine["kernel"])
+    ramfs.copy("boot/guest.cpio", guest_image)
+    for name in machine["guests"]:
+        ramfs.file(f"guests/{name}.cfg", guest_config(machine, name, "/boot/vmlinux", "/boot/guest.cpio").encode())
+    ramfs.write(path)
+
+
+def qemu_command(machine, dom0_image):
+    memory = XEN_MEMORY + machine["dom0_memory"] + sum(guest["memory"] + 32 for guest in machine["guests"].values())
+    dom0 = f"dom0_mem={machine['dom0_memory']}M,max:{machine['dom0_memory']}M"
+    # In -initrd a comma separates modules; a doubled one is a comma.
+    kernel_args = f"{KERNEL_ARGS} {machine['kernel_args']}".replace(",", ",,")
+    return [
+        *[qemu(), "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", str(memory)],
+        *["-nodefaults", "-display", "none", "-no-reboot"],
+        *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
+        *["-kernel", machine["xen"], "-append", f"{XEN_ARGS} {XEN_CPU_ARGS} {dom0} {machine['xen_args']}"],
+        *["-initrd", f"{machine['kernel']} {kernel_args},{dom0_image}"],
+    ]
+
+
+class Consoles:
+    """Shows lines as they come, with their source; keeps them in a file; looks for alarms."""
+
+    def __init__(self, allowed, keep):
+        self.alarms = Alarms(allowed)
+        self._keep = keep
+        self._start = time.monotonic()
+
+    def line(self, port, line):
+        source, text = "", line
+        if port == "com1":
+            source = "xen" if line.startswith("(XEN)") else "dom0"
+        else:
+            match = GUEST_LINE.match(line)
+            if match:
+                source, text = match.groups()
+        if source:
+            self.alarms.look(source, text)
+        out = f"{time.monotonic() - self._start:6.1f} {source + '| ' if source else ''}{text}\n"
+        sys.stdout.write(out)
+        sys.stdout.flush()
+        if self._keep:
+            self._keep.write(out)
+
+
+def run(machine, dom0_image, consoles):
+    """QEMU's exit status, or None if the time limit struck."""
+    ports, command = {}, qemu_command(machine, dom0_image)
+    for name in ["com1", "com2"]:
+        ours, theirs = socket.socketpair()
+        ports[name] = (ours, theirs)
+        command += ["-chardev", f"socket,id={name},fd={theirs.fileno()}", "-serial", f"chardev:{name}"]
+    deadline = time.monotonic() + machine["time_limit"]
+    fds = [theirs.fileno() for _, theirs in ports.values()]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds) as process, selectors.DefaultSelector() as selector:
+        pending = {}
+        for name, (ours, theirs) in ports.items():
+            theirs.close()
+            pending[name] = b""
+            selector.register(ours, selectors.EVENT_READ, name)
+        try:
+            while selector.get_map():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    consoles.line("com2", f"xen_nested: no end within {machine['time_limit']} seconds")
+                    process.kill()
+                    return None
+                for key, _ in selector.select(left):
+                    more = key.fileobj.recv(65536)
+                    *lines, pending[key.data] = (pending[key.data] + more).split(b"\n")
+                    if not more:
+                        selector.unregister(key.fileobj)
+                        lines.append(pending[key.data])
+                    for line in lines:
+                        text = line.decode(errors="replace").strip("\r")
+                        if text:
+                            consoles.line(key.data, text)
+            return process.wait()
+        finally:
+            process.kill()
