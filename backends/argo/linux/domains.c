@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Domains come and go: our own number, dom0's watches, and what follows a restore.
+ *
+ * Only dom0 is told by xenstore of domains that appear (@introduceDomain) and disappear
+ * (@releaseDomain).  A guest has a list of partners and looks after them each second.
+ */
+#include <linux/kernel.h>
+#include <linux/moduleparam.h>
+#include <linux/notifier.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+#include <xen/xen-ops.h>
+#include <xen/xen.h>
+#include <xen/xenbus.h>
+
+#include "backends/argo/linux/argo_core.h"
+#include "backends/argo/linux/domains.h"
+#include "backends/argo/linux/partners.h"
+
+static bool auto_partners = true;
+module_param(auto_partners, bool, 0444);
+MODULE_PARM_DESC(auto_partners, "in dom0, every domain that appears becomes a partner (default 1)");
+
+static u16 own_domid;
+
+u16 argo_own_domid(void)
+{
+	return READ_ONCE(own_domid);
+}
+EXPORT_SYMBOL_GPL(argo_own_domid);
+
+static int read_own_domid(void)
+{
+	unsigned int domid = 0;
+
+	/* dom0 is 0, and its xenstore may start after us. */
+	if (!xen_initial_domain() &&
+	    (xenbus_scanf(XBT_NIL, "domid", "", "%u", &domid) != 1 || domid >= ARGO_DOMID_SELF)) {
+		pr_err("argo: xenstore does not tell this domain's number\n");
+		return -ENODEV;
+	}
+	WRITE_ONCE(own_domid, domid);
+	return 0;
+}
+
+/* ---- dom0's watches ---- */
+
+static void on_introduce(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	unsigned int count, i, domid;
+	char **names;
+
+	names = xenbus_directory(XBT_NIL, "/local/domain", "", &count);
+	if (IS_ERR(names)) {
+		pr_warn_ratelimited("argo: xenstore does not list the domains (%ld)\n",
+				    PTR_ERR(names));
+		return;
+	}
+	for (i = 0; i < count; i++) {
+		if (kstrtouint(names[i], 10, &domid) == 0 && domid != 0 && domid < ARGO_DOMID_SELF)
+			argo_partner_add(domid, ARGO_PARTNER_SEEN);
+	}
+	kfree(names);
+}
+
+static void on_release(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	argo_partners_check();
+}
+
+static struct xenbus_watch introduce_watch = {
+	.node = "@introduceDomain",
+	.callback = on_introduce,
+};
+
+static struct xenbus_watch release_watch = {
+	.node = "@releaseDomain",
+	.callback = on_release,
+};
+
+static bool watches_introduce, watches_release;
+
+static int on_xenstore_up(struct notifier_block *self, unsigned long event, void *data)
+{
+	if (auto_partners)
+		watches_introduce = register_xenbus_watch(&introduce_watch) == 0;
+	watches_release = register_xenbus_watch(&release_watch) == 0;
+	if (!watches_release || watches_introduce != auto_partners)
+		pr_err("argo: xenstore takes no watches; partners must be configured\n");
+	return NOTIFY_DONE;
+}
+
+/* Called at once if xenstore is up already. */
+static struct notifier_block xenstore_notifier = { .notifier_call = on_xenstore_up };
+
+/* ---- suspend and resume ---- */
+
+static void after_resume(struct work_struct *work)
+{
+	/* Waits until xenstore answers again. */
+	if (read_own_domid())
+		return;
+	argo_wildcard_stop();
+	argo_wildcard_start();
+	argo_partners_resumed();
+}
+
+static DECLARE_WORK(resume_work, after_resume);
+
+static int on_resume(struct notifier_block *self, unsigned long event, void *data)
+{
+	schedule_work(&resume_work);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block resume_notifier = { .notifier_call = on_resume };
+
+/* ---- start and end ---- */
+
+int argo_domains_start(void)
+{
+	int ret = read_own_domid();
+
+	if (ret)
+		return ret;
+	xen_resume_notifier_register(&resume_notifier);
+	if (xen_initial_domain())
+		register_xenstore_notifier(&xenstore_notifier);
+	return 0;
+}
+
+void argo_domains_stop(void)
+{
+	if (xen_initial_domain())
+		unregister_xenstore_notifier(&xenstore_notifier);
+	if (watches_introduce)
+		unregister_xenbus_watch(&introduce_watch);
+	if (watches_release)
+		unregister_xenbus_watch(&release_watch);
+	xen_resume_notifier_unregister(&resume_notifier);
+	cancel_work_sync(&resume_work);
+}

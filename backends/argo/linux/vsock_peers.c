@@ -1,0 +1,709 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Peers: a link, a ring and a worker for each partner.
+ *
+ * rcu: argo_vsock_send() finds its peer by domid without a lock; a peer that is removed sends
+ * nothing more.
+ */
+#include <linux/debugfs.h>
+#include <linux/ktime.h>
+#include <linux/moduleparam.h>
+#include <linux/random.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include "backends/argo/linux/compat.h"
+#include "backends/argo/linux/vsock_transport.h"
+
+static uint cid_offset = 2;
+module_param(cid_offset, uint, 0444);
+MODULE_PARM_DESC(cid_offset, "CID = domid + cid_offset, the same in all domains (default 2: dom0 is the host, CID 2)");
+
+/* Connects that wait for the greetings with one partner; more are refused. */
+#define MAX_REQUESTS 128
+
+/*
+ * Packets behind the link's own queue.  Data stops as soon as anything waits, so these are control
+ * packets of our own sockets, and a packet each of programs that were about to send.
+ */
+#define MAX_OVERFLOW 1024
+
+static DEFINE_XARRAY(peers); /* by domid; written by the core's calls, which come one at a time */
+static struct workqueue_struct *workqueue;
+
+static u64 now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
+u32 argo_vsock_own_cid(void)
+{
+	return argo_own_domid() + cid_offset;
+}
+
+static u32 peer_cid(const struct argo_vsock_peer *peer)
+{
+	return peer->domid + cid_offset;
+}
+
+/* ---- finding a peer ---- */
+
+static void free_peer(struct kref *refs)
+{
+	struct argo_vsock_peer *peer = container_of(refs, struct argo_vsock_peer, refs);
+
+	kvfree_rcu(peer, rcu);
+}
+
+static void put_peer(struct argo_vsock_peer *peer)
+{
+	kref_put(&peer->refs, free_peer);
+}
+
+static struct argo_vsock_peer *get_peer(u64 cid)
+{
+	struct argo_vsock_peer *peer;
+
+	if (cid < cid_offset || cid - cid_offset >= ARGO_DOMID_SELF)
+		return NULL;
+	rcu_read_lock();
+	peer = xa_load(&peers, cid - cid_offset);
+	if (peer && !kref_get_unless_zero(&peer->refs))
+		peer = NULL;
+	rcu_read_unlock();
+	return peer;
+}
+
+/* Read without the lock: who is told "blocked" is woken after it has changed. */
+static bool is_blocked(const struct argo_vsock_peer *peer)
+{
+	return READ_ONCE(peer->slot.state) == ARGO_PEER_BLOCKED ||
+	       !skb_queue_empty_lockless(&peer->overflow);
+}
+
+static u16 argo_op(struct sk_buff *skb)
+{
+	return le16_to_cpu(virtio_vsock_hdr(skb)->op);
+}
+
+/* ---- what the link asks for ---- */
+
+static int op_sendv(void *ctx, u16 dst, u32 type, const struct argo_iov *iov, u32 niov)
+{
+	return argo_sendv(dst, ARGO_LINK_PORT, type, iov, niov);
+}
+
+static int op_notify(void *ctx, struct argo_ring_data_ent *entries, u32 n)
+{
+	return argo_notify(entries, n);
+}
+
+static int op_ring_open(void *ctx, u16 partner, struct argo_ring_reader *reader)
+{
+	struct argo_vsock_peer *peer = ctx;
+	int ret = argo_ring_open(&peer->ring, ARGO_LINK_PORT, partner, peer->ring_size);
+
+	if (ret == 0) {
+		*reader = peer->ring.reader;
+		return 0;
+	}
+	if (ret == -ESRCH)
+		argo_partner_absent(partner);
+	else if (ret != -ECONNREFUSED)
+		pr_warn_ratelimited("vsock_argo: no ring for dom%u (%d)\n", partner, ret);
+	return ret;
+}
+
+static void op_ring_close(void *ctx, u16 partner, struct argo_ring_reader *reader)
+{
+	struct argo_vsock_peer *peer = ctx;
+
+	argo_ring_close(&peer->ring);
+}
+
+static int op_ring_alive(void *ctx, u16 partner, struct argo_ring_reader *reader)
+{
+	struct argo_vsock_peer *peer = ctx;
+
+	return argo_ring_alive(&peer->ring);
+}
+
+static u64 op_random(void *ctx)
+{
+	return get_random_u64() | 1;
+}
+
+/* The pieces of a packet for Xen: header, linear part, fragments.  0: they are too many. */
+static u32 describe(struct sk_buff *skb, struct argo_iov *iov)
+{
+	u32 niov = 1;
+	int i;
+
+	iov[0] = (struct argo_iov){ .base = (uintptr_t)virtio_vsock_hdr(skb),
+				    .len = sizeof(struct virtio_vsock_hdr) };
+	if (skb_headlen(skb))
+		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb->data,
+						 .len = skb_headlen(skb) };
+	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
+		const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
+
+		if (niov == ARGO_MAX_IOV)
+			return 0;
+		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb_frag_address(frag),
+						 .len = skb_frag_size(frag) };
+	}
+	return niov;
+}
+
+static u32 op_describe(void *ctx, void *cookie, struct argo_iov iov[ARGO_MAX_IOV])
+{
+	return describe(cookie, iov);
+}
+
+static void op_done(void *ctx, void *cookie, int status)
+{
+	if (status)
+		kfree_skb(cookie);
+	else
+		argo_skb_sent(cookie);
+}
+
+/* Small packets get room for more of the same stream behind them. */
+#define RX_SMALL 128u
+#define RX_SMALL_ROOM 512u
+
+static struct sk_buff *copy_packet(const struct argo_ring_message *message,
+				   const struct virtio_vsock_hdr *header, u32 len)
+{
+	const u32 room = len && len <= RX_SMALL ? RX_SMALL_ROOM : len;
+	const u32 first = message->seg[0].len - sizeof(*header);
+	struct sk_buff *skb;
+
+	skb = virtio_vsock_alloc_skb(sizeof(*header) + room, GFP_KERNEL);
+	if (!skb)
+		return NULL;
+	*virtio_vsock_hdr(skb) = *header;
+	if (len == 0)
+		return skb;
+	argo_skb_put(skb, len);
+	if (message->seg[0].len < sizeof(*header)) {
+		const u32 skip = sizeof(*header) - message->seg[0].len;
+
+		skb_store_bits(skb, 0, message->seg[1].data + skip, len);
+	} else {
+		skb_store_bits(skb, 0, message->seg[0].data + sizeof(*header), first);
+		skb_store_bits(skb, first, message->seg[1].data, len - first);
+	}
+	return skb;
+}
+
+/* Read once, for the ring is memory that others may write. */
+static void copy_header(struct virtio_vsock_hdr *header, const struct argo_ring_message *message)
+{
+	const u32 first = min_t(u32, message->seg[0].len, sizeof(*header));
+
+	memcpy(header, message->seg[0].data, first);
+	memcpy((u8 *)header + first, message->seg[1].data, sizeof(*header) - first);
+}
+
+static void op_deliver(void *ctx, u16 src, const struct argo_ring_message *message)
+{
+	struct argo_vsock_peer *peer = ctx;
+	struct virtio_vsock_hdr header;
+	struct sk_buff *skb;
+
+	BUILD_BUG_ON(sizeof(header) != ARGO_LINK_PACKET_HEADER);
+	copy_header(&header, message);
+	if (le32_to_cpu(header.len) != message->len - sizeof(header) ||
+	    le64_to_cpu(header.src_cid) != peer_cid(peer) ||
+	    le64_to_cpu(header.dst_cid) != argo_vsock_own_cid() ||
+	    le16_to_cpu(header.op) == ARGO_VSOCK_OP_RESET) {
+		peer->drop_header++;
+		return;
+	}
+	skb = copy_packet(message, &header, message->len - sizeof(header));
+	if (!skb) {
+		/* A hole in a stream must not go unseen. */
+		peer->drop_memory++;
+		header.op = cpu_to_le16(ARGO_VSOCK_OP_RESET);
+		header.len = 0;
+		skb = argo_vsock_packet(&header);
+	}
+	skb_queue_tail(&peer->rx, skb);
+	peer->kick = true;
+}
+
+/* A packet without payload, for which there is always memory. */
+struct sk_buff *argo_vsock_packet(const struct virtio_vsock_hdr *header)
+{
+	struct sk_buff *skb = virtio_vsock_alloc_skb(sizeof(*header), GFP_KERNEL | __GFP_NOFAIL);
+
+	*virtio_vsock_hdr(skb) = *header;
+	return skb;
+}
+
+/* All of the peer's connections end, behind what came from it before. */
+static void op_peer_lost(void *ctx, u16 domid)
+{
+	struct argo_vsock_peer *peer = ctx;
+	const struct virtio_vsock_hdr reset_all = {
+		.op = cpu_to_le16(ARGO_VSOCK_OP_RESET),
+		.src_cid = cpu_to_le64(peer_cid(peer)),
+		.src_port = cpu_to_le32(VMADDR_PORT_ANY),
+	};
+
+	__skb_queue_purge(&peer->overflow);
+	skb_queue_tail(&peer->rx, argo_vsock_packet(&reset_all));
+	peer->kick = true;
+	peer->wake = false;
+}
+
+/* ---- sending ---- */
+
+/* The link's queue is full, or others wait in front. */
+static int send_later(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	struct sk_buff *other;
+
+	/* What the partner provoked is its own loss. */
+	if (virtio_vsock_skb_reply(skb) || skb_queue_len(&peer->overflow) >= MAX_OVERFLOW) {
+		peer->drop_reply++;
+		return -ENOBUFS;
+	}
+	/* One word on credit for each connection: a partner may ask for ever and read nothing. */
+	if (argo_op(skb) == VIRTIO_VSOCK_OP_CREDIT_UPDATE) {
+		skb_queue_reverse_walk(&peer->overflow, other) {
+			if (other->sk != skb->sk || argo_op(other) != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+				continue;
+			*virtio_vsock_hdr(other) = *virtio_vsock_hdr(skb);
+			return -ENOBUFS;
+		}
+	}
+	__skb_queue_tail(&peer->overflow, skb);
+	return 1;
+}
+
+/* 0: sent; 1: kept; else an error, and the skb is still the caller's. */
+static int try_send(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	const u16 op = argo_op(skb);
+	struct argo_iov iov[ARGO_MAX_IOV];
+	u32 niov;
+	int ret;
+
+	if (op == VIRTIO_VSOCK_OP_REQUEST && peer->slot.state == ARGO_PEER_GREETING) {
+		if (skb_queue_len(&peer->requests) >= MAX_REQUESTS)
+			return -ENODEV;
+		skb_queue_tail(&peer->requests, skb);
+		return 1;
+	}
+	if (!skb_queue_empty(&peer->overflow))
+		return send_later(peer, skb);
+	niov = describe(skb, iov);
+	if (niov == 0) {
+		/* More fragments than Xen takes in one call. */
+		if (skb_linearize(skb))
+			return -ENOMEM;
+		niov = describe(skb, iov);
+	}
+	ret = argo_link_send(&peer->link, peer->domid,
+			     op == VIRTIO_VSOCK_OP_RW ? ARGO_SEND_DATA : ARGO_SEND_REPLY, iov, niov,
+			     skb, now_ms());
+	return ret == -ENOBUFS ? send_later(peer, skb) : ret;
+}
+
+static int send_whole(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	int ret;
+
+	virtio_transport_deliver_tap_pkt(skb);
+	ret = try_send(peer, skb);
+	if (ret == 0)
+		argo_skb_sent(skb);
+	else if (ret < 0)
+		kfree_skb(skb);
+	return ret;
+}
+
+/* A partner with a small ring takes smaller packets.  The last piece alone ends a message. */
+static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	const u32 ends = VIRTIO_VSOCK_SEQ_EOM | VIRTIO_VSOCK_SEQ_EOR;
+	u32 at, n;
+	int ret = skb_linearize(skb);
+
+	for (at = 0; at < skb->len && ret >= 0; at += n) {
+		struct virtio_vsock_hdr *header;
+		struct sk_buff *piece;
+
+		n = min(skb->len - at, peer->slot.max_payload);
+		piece = virtio_vsock_alloc_skb(sizeof(*header) + n, GFP_KERNEL);
+		if (!piece) {
+			ret = -ENOMEM;
+			break;
+		}
+		header = virtio_vsock_hdr(piece);
+		*header = *virtio_vsock_hdr(skb);
+		header->len = cpu_to_le32(n);
+		if (at + n < skb->len)
+			header->flags &= ~cpu_to_le32(ends);
+		argo_skb_put(piece, n);
+		skb_store_bits(piece, 0, skb->data + at, n);
+		ret = send_whole(peer, piece);
+	}
+	if (ret < 0)
+		kfree_skb(skb);
+	else
+		argo_skb_sent(skb);
+	return ret;
+}
+
+static int send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	if (peer->slot.max_payload && skb->len > peer->slot.max_payload)
+		return send_pieces(peer, skb);
+	return send_whole(peer, skb);
+}
+
+static void send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue)
+{
+	struct sk_buff_head todo;
+	struct sk_buff *skb;
+
+	__skb_queue_head_init(&todo);
+	spin_lock_bh(&queue->lock);
+	skb_queue_splice_init(queue, &todo);
+	spin_unlock_bh(&queue->lock);
+	while ((skb = __skb_dequeue(&todo)))
+		send_locked(peer, skb);
+}
+
+static void op_peer_ready(void *ctx, u16 domid)
+{
+	struct argo_vsock_peer *peer = ctx;
+
+	send_all(peer, &peer->requests);
+}
+
+static void op_writable(void *ctx, u16 domid)
+{
+	struct argo_vsock_peer *peer = ctx;
+
+	send_all(peer, &peer->overflow);
+	peer->wake = !is_blocked(peer);
+}
+
+static const struct argo_link_ops link_ops = {
+	.sendv = op_sendv,
+	.notify = op_notify,
+	.ring_open = op_ring_open,
+	.ring_close = op_ring_close,
+	.ring_alive = op_ring_alive,
+	.random = op_random,
+	.describe = op_describe,
+	.done = op_done,
+	.deliver = op_deliver,
+	.peer_ready = op_peer_ready,
+	.peer_lost = op_peer_lost,
+	.writable = op_writable,
+};
+
+/* ---- after each call of the link ---- */
+
+/*
+ * What the link has become must be known to the interrupt and to the timer.  Xen's wake-up may have
+ * come before `waiting` was set, so the worker looks once.
+ */
+static void settle(struct argo_vsock_peer *peer)
+{
+	const bool waiting = peer->slot.greet_again || peer->slot.state == ARGO_PEER_BLOCKED;
+	const u64 due = argo_link_due_ms(&peer->link);
+
+	if (waiting && !peer->ring.waiting)
+		peer->kick = true;
+	WRITE_ONCE(peer->ring.waiting, waiting);
+	if (peer->kick || peer->wake)
+		queue_work(workqueue, &peer->rx_work);
+	if (due < peer->timer_at_ms) {
+		const u64 now = now_ms();
+
+		peer->timer_at_ms = due;
+		mod_delayed_work(workqueue, &peer->timer,
+				 due > now ? msecs_to_jiffies(due - now) : 0);
+	}
+}
+
+static void receive_all(struct argo_vsock_peer *peer)
+{
+	struct sk_buff *skb;
+
+	while ((skb = skb_dequeue(&peer->rx)))
+		argo_vsock_receive(peer, skb);
+}
+
+static void rx_work(struct work_struct *work)
+{
+	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, rx_work);
+	bool more = false, wake = false;
+
+	mutex_lock(&peer->lock);
+	if (!peer->removed) {
+		more = argo_link_interrupt(&peer->link, now_ms());
+		wake = peer->wake;
+		peer->wake = false;
+		settle(peer);
+		peer->kick = false;
+	}
+	mutex_unlock(&peer->lock);
+
+	receive_all(peer);
+	if (wake)
+		argo_vsock_wake_senders(peer_cid(peer));
+	/* Behind the others: no partner keeps the worker. */
+	if (more)
+		queue_work(workqueue, &peer->rx_work);
+}
+
+static void on_timer(struct work_struct *work)
+{
+	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, timer.work);
+
+	mutex_lock(&peer->lock);
+	if (!peer->removed) {
+		peer->timer_at_ms = U64_MAX;
+		argo_link_timer(&peer->link, now_ms());
+		settle(peer);
+	}
+	mutex_unlock(&peer->lock);
+}
+
+/* In the interrupt. */
+static void on_ready(struct argo_ring *ring)
+{
+	struct argo_vsock_peer *peer = container_of(ring, struct argo_vsock_peer, ring);
+
+	queue_work(workqueue, &peer->rx_work);
+}
+
+/* ---- for the sockets ---- */
+
+int argo_vsock_send(struct sk_buff *skb)
+{
+	const int len = skb->len;
+	const u16 op = argo_op(skb);
+	struct argo_vsock_peer *peer = get_peer(le64_to_cpu(virtio_vsock_hdr(skb)->dst_cid));
+	int ret = -ENODEV;
+
+	if (!peer) {
+		kfree_skb(skb);
+		return -ENODEV;
+	}
+	mutex_lock(&peer->lock);
+	if (peer->removed) {
+		kfree_skb(skb);
+	} else {
+		ret = send_locked(peer, skb);
+		settle(peer);
+	}
+	mutex_unlock(&peer->lock);
+	put_peer(peer);
+	/* Without a session the connection is being reset; the socket learns that by itself. */
+	return ret < 0 && op == VIRTIO_VSOCK_OP_REQUEST ? ret : len;
+}
+
+bool argo_vsock_is_blocked(u32 cid)
+{
+	struct argo_vsock_peer *peer = get_peer(cid);
+	bool blocked;
+
+	if (!peer)
+		return false;
+	blocked = is_blocked(peer);
+	put_peer(peer);
+	return blocked;
+}
+
+#if ARGO_HAVE_HAS_REMOTE_CID
+bool argo_vsock_has_remote_cid(struct vsock_sock *vsk, u32 cid)
+{
+	return cid >= cid_offset && xa_load(&peers, cid - cid_offset);
+}
+#endif
+
+void argo_vsock_cancel(struct vsock_sock *vsk)
+{
+	struct argo_vsock_peer *peer = get_peer(vsk->remote_addr.svm_cid);
+
+	if (!peer)
+		return;
+	virtio_transport_purge_skbs(vsk, &peer->requests);
+	put_peer(peer);
+}
+
+/* ---- partners come and go: the core's calls ---- */
+
+static int partner_add(u16 domid, u32 ring_size)
+{
+	struct argo_vsock_peer *peer;
+	int ret;
+
+	if (domid == argo_own_domid())
+		return 0; /* AF_VSOCK has vsock_loopback for that */
+	peer = kvzalloc(sizeof(*peer), GFP_KERNEL);
+	if (!peer)
+		return -ENOMEM;
+	peer->domid = domid;
+	peer->ring_size = ring_size;
+	peer->timer_at_ms = U64_MAX;
+	peer->ring.ready = on_ready;
+	kref_init(&peer->refs);
+	mutex_init(&peer->lock);
+	skb_queue_head_init(&peer->requests);
+	skb_queue_head_init(&peer->overflow);
+	skb_queue_head_init(&peer->rx);
+	INIT_WORK(&peer->rx_work, rx_work);
+	INIT_DELAYED_WORK(&peer->timer, on_timer);
+	argo_link_init(&peer->link, &link_ops, peer, argo_own_domid(), &peer->slot, 1);
+	ret = xa_insert(&peers, domid, peer, GFP_KERNEL);
+	if (ret) {
+		kvfree(peer);
+		return ret;
+	}
+	mutex_lock(&peer->lock);
+	argo_link_add_peer(&peer->link, domid, now_ms());
+	settle(peer);
+	mutex_unlock(&peer->lock);
+	return 0;
+}
+
+static void partner_remove(u16 domid)
+{
+	struct argo_vsock_peer *peer = xa_erase(&peers, domid);
+
+	if (!peer)
+		return;
+	mutex_lock(&peer->lock);
+	argo_link_remove_peer(&peer->link, domid);
+	peer->removed = true;
+	mutex_unlock(&peer->lock);
+	cancel_delayed_work_sync(&peer->timer);
+	cancel_work_sync(&peer->rx_work);
+	receive_all(peer); /* its last words, and the reset of its connections */
+	skb_queue_purge(&peer->requests);
+	put_peer(peer);
+}
+
+static void partner_check(u16 domid)
+{
+	struct argo_vsock_peer *peer = xa_load(&peers, domid);
+
+	if (!peer)
+		return;
+	mutex_lock(&peer->lock);
+	if (peer->slot.state >= ARGO_PEER_GREETING && !argo_ring_alive(&peer->ring)) {
+		argo_link_peer_gone(&peer->link, domid, now_ms());
+		settle(peer);
+	}
+	mutex_unlock(&peer->lock);
+}
+
+static void resumed(void)
+{
+	struct argo_vsock_peer *peer;
+	unsigned long domid;
+
+	xa_for_each(&peers, domid, peer) {
+		mutex_lock(&peer->lock);
+		argo_link_peer_gone(&peer->link, domid, now_ms());
+		settle(peer);
+		mutex_unlock(&peer->lock);
+	}
+}
+
+static struct argo_service service = {
+	.port = ARGO_LINK_PORT,
+	.partner_add = partner_add,
+	.partner_remove = partner_remove,
+	.partner_check = partner_check,
+	.resumed = resumed,
+};
+
+/* ---- counters ---- */
+
+static const char * const state_names[] = {
+	[ARGO_PEER_ABSENT] = "absent",
+	[ARGO_PEER_UNKNOWN] = "unknown",
+	[ARGO_PEER_GREETING] = "greeting",
+	[ARGO_PEER_READY] = "ready",
+	[ARGO_PEER_BLOCKED] = "blocked",
+};
+
+static void show_peer(struct seq_file *m, struct argo_vsock_peer *peer)
+{
+	const struct argo_peer_counters *count = &peer->slot.count;
+
+	mutex_lock(&peer->lock);
+	seq_printf(m, "peer %u cid %u %s\n", peer->domid, peer_cid(peer),
+		   state_names[peer->slot.state]);
+	seq_printf(m, " tx_messages %llu tx_bytes %llu rx_messages %llu rx_bytes %llu\n",
+		   count->tx_messages, count->tx_bytes, count->rx_messages, count->rx_bytes);
+	seq_printf(m, " full %llu busy %llu queued %llu queue_refused %llu probes %llu lost %llu\n",
+		   count->full, count->busy, count->queued, count->queue_refused, count->probes,
+		   count->lost);
+	seq_printf(m, " drop_corrupt %llu drop_source %llu drop_type %llu drop_length %llu\n",
+		   count->drop_corrupt, count->drop_source, count->drop_type, count->drop_length);
+	seq_printf(m, " drop_not_ready %llu drop_version %llu drop_header %llu drop_reply %llu\n",
+		   count->drop_not_ready, count->drop_version, peer->drop_header, peer->drop_reply);
+	seq_printf(m, " drop_memory %llu drop_dgram %llu drop_flood %llu\n", peer->drop_memory,
+		   peer->drop_dgram, peer->drop_flood);
+	mutex_unlock(&peer->lock);
+}
+
+static int peers_show(struct seq_file *m, void *unused)
+{
+	struct argo_vsock_peer *peer;
+	unsigned long domid;
+
+	seq_printf(m, "cid %u\n", argo_vsock_own_cid());
+	xa_for_each(&peers, domid, peer) {
+		peer = get_peer(domid + cid_offset); /* it may be removed meanwhile */
+		if (!peer)
+			continue;
+		show_peer(m, peer);
+		put_peer(peer);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(peers);
+
+static struct dentry *peers_file;
+
+int argo_vsock_peers_init(void)
+{
+	int ret;
+
+	if (cid_offset < 1 || cid_offset > U32_MAX - ARGO_DOMID_SELF) {
+		pr_err("vsock_argo: cid_offset must be 1 or more, not %u\n", cid_offset);
+		return -EINVAL;
+	}
+	/* Frozen while the domain is saved: no hypercall meets half a suspend. */
+	workqueue = alloc_workqueue("vsock_argo", WQ_UNBOUND | WQ_HIGHPRI | WQ_FREEZABLE, 0);
+	if (!workqueue)
+		return -ENOMEM;
+	ret = argo_service_register(&service);
+	if (ret) {
+		destroy_workqueue(workqueue);
+		return ret;
+	}
+	peers_file = debugfs_create_file("vsock", 0400, argo_debugfs, NULL, &peers_fops);
+	return 0;
+}
+
+void argo_vsock_peers_exit(void)
+{
+	debugfs_remove(peers_file);
+	argo_service_unregister(&service);
+	destroy_workqueue(workqueue);
+	rcu_barrier(); /* the last peers */
+}
