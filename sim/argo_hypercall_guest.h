@@ -178,6 +178,8 @@ inline std::string Pattern(size_t len, int seed = 0) {
   Hypercalls* name##_domain = (bed)->CreateDomain(&why); \
   if (name##_domain == nullptr) GTEST_SKIP() << why;     \
   Guest name(name##_domain)
+#define KILL_DOMAIN(name, bed) \
+  if (!(bed)->KillDomain(name##_domain, &why)) GTEST_SKIP() << why
 
 }  // namespace argosy::sim
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,23 @@ TEST(ArgoHypercalls, C08_PartnerMustExist) {
   EXPECT_EQ(guest.Register(&ring, 64, ARGO_DOMID_SELF), -ESRCH);
 }
 
+// Before C09: registering again takes places for ever, and a domain of a real Xen outlives the test.
+TEST(ArgoHypercalls, C10_The129thRingHasNoSpace) {
+  MAKE_BED(bed);
+  MAKE_DOMAIN(guest, bed);
+  Ring ring;
+  for (uint32_t i = 0; i < ARGO_MAX_RINGS_PER_DOMAIN; ++i) {
+    Ring fresh;
+    ASSERT_EQ(guest.Register(&fresh, 64, guest.domid(), 0, kPort + i), 0) << i;
+  }
+  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), 0, kPort + 128), -ENOSPC);
+  // Checked before the look for an old ring.
+  EXPECT_EQ(guest.Register(&ring, 64, guest.domid()), -ENOSPC);
+  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), ARGO_REGISTER_FLAG_FAIL_EXIST), -ENOSPC);
+  ASSERT_EQ(guest.Unregister(guest.domid()), 0);
+  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), 0, kPort + 128), 0);
+}
+
 TEST(ArgoHypercalls, C09_RegisterAgain) {
   MAKE_BED(bed);
   MAKE_DOMAIN(guest, bed);
@@ -154,22 +172,6 @@ TEST(ArgoHypercalls, C09_FailedRegisterAgainLosesTheOldRing) {
   EXPECT_EQ(guest.RegisterPages({guest->InvalidGfn()}, 64, self), -EINVAL);
   EXPECT_EQ(guest.Send(self, "gone"), -ECONNREFUSED);
   EXPECT_EQ(guest.Unregister(self), -ENOENT);
-}
-
-TEST(ArgoHypercalls, C10_The129thRingHasNoSpace) {
-  MAKE_BED(bed);
-  MAKE_DOMAIN(guest, bed);
-  Ring ring;
-  for (uint32_t i = 0; i < ARGO_MAX_RINGS_PER_DOMAIN; ++i) {
-    Ring fresh;
-    ASSERT_EQ(guest.Register(&fresh, 64, guest.domid(), 0, kPort + i), 0) << i;
-  }
-  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), 0, kPort + 128), -ENOSPC);
-  // Checked before the look for an old ring.
-  EXPECT_EQ(guest.Register(&ring, 64, guest.domid()), -ENOSPC);
-  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), ARGO_REGISTER_FLAG_FAIL_EXIST), -ENOSPC);
-  ASSERT_EQ(guest.Unregister(guest.domid()), 0);
-  EXPECT_EQ(guest.Register(&ring, 64, guest.domid(), 0, kPort + 128), 0);
 }
 
 TEST(ArgoHypercalls, C11_InitialPointers) {
@@ -225,12 +227,22 @@ TEST(ArgoHypercalls, C12_FramesThatAreNotMemory) {
   const std::vector<uint64_t> good = guest->AllocatePages(2).gfns;
   EXPECT_EQ(guest.RegisterPages({guest->InvalidGfn()}, 64, self), -EINVAL);
   EXPECT_EQ(guest.RegisterPages({good[0], guest->InvalidGfn()}, 4096, self), -EINVAL);
-  EXPECT_EQ(guest.RegisterPages({guest->MmioGfn()}, 64, self), -EPERM);
-  EXPECT_EQ(guest.RegisterPages({good[0], guest->MmioGfn()}, 4096, self), -EPERM);
-  // The first bad one counts.
-  EXPECT_EQ(guest.RegisterPages({guest->MmioGfn(), guest->InvalidGfn()}, 4096, self), -EPERM);
   EXPECT_EQ(guest.Unregister(self), -ENOENT);
   EXPECT_EQ(guest.RegisterPages(good, 4096, self), 0);
+}
+
+TEST(ArgoHypercalls, C12_FramesOfADevice) {
+  MAKE_BED(bed);
+  MAKE_DOMAIN(guest, bed);
+  const std::optional<uint64_t> device = guest->MmioGfn();
+  if (!device.has_value()) GTEST_SKIP() << "this domain has no device in its memory";
+  const uint16_t self = guest.domid();
+  const std::vector<uint64_t> good = guest->AllocatePages(2).gfns;
+  EXPECT_EQ(guest.RegisterPages({*device}, 64, self), -EPERM);
+  EXPECT_EQ(guest.RegisterPages({good[0], *device}, 4096, self), -EPERM);
+  // The first bad one counts.
+  EXPECT_EQ(guest.RegisterPages({*device, guest->InvalidGfn()}, 4096, self), -EPERM);
+  EXPECT_EQ(guest.Unregister(self), -ENOENT);
 }
 
 TEST(ArgoHypercalls, C13_Unregister) {
@@ -257,7 +269,7 @@ TEST(ArgoHypercalls, C28_PartnerDies) {
   Ring ring;
   const uint16_t dead = partner.domid();
   ASSERT_EQ(owner.Register(&ring, 64, dead), 0);
-  bed->KillDomain(partner_domain);
+  KILL_DOMAIN(partner, bed);
   EXPECT_EQ(owner->TakeInterrupts(), 0u);
   EXPECT_EQ(owner.Unregister(dead), -ENOENT);
 }

@@ -203,7 +203,7 @@ TEST(ArgoHypercalls, C27_ReceiverDiesUnderAWaitingSender) {
   ASSERT_EQ(sender.Send(owner.domid(), "x"), 1);
   ASSERT_EQ(sender.Send(owner.domid(), "x"), -EAGAIN);
   const uint16_t dead = owner.domid();
-  bed->KillDomain(owner_domain);
+  KILL_DOMAIN(owner, bed);
   EXPECT_EQ(sender->TakeInterrupts(), 0u);
   // Still refused while the domain is being torn down, then gone.
   const int rc = sender.Send(dead, "x");

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -43,10 +44,10 @@ class Hypercalls {
   // 1 or more for any number (the simulator has one pending bit and answers 0 or 1).
   virtual uint64_t TakeInterrupts() = 0;
 
-  // For the fault tests: a frame number that is no memory, one of a device, and an address that no
-  // domain may pass.
+  // For the fault tests: a frame number that is no memory, one of a device if the domain has any,
+  // and an address that no domain may pass.
   virtual uint64_t InvalidGfn() const = 0;
-  virtual uint64_t MmioGfn() const = 0;
+  virtual std::optional<uint64_t> MmioGfn() const = 0;
   virtual const void* BadPointer() const = 0;
 };
 
@@ -54,14 +55,15 @@ class Hypercalls {
 class HypercallBed {
  public:
   struct Options {
-    bool argo = true;            // argo= on Xen's command line
-    bool mac_permissive = true;  // mac-permissive=
+    bool argo = true;                    // argo= on Xen's command line
+    std::optional<bool> mac_permissive;  // mac-permissive=; not set: the test takes either
   };
   virtual ~HypercallBed() = default;
   // Null with a reason in *why if this bed cannot (real Xen: another boot, or too many domains);
   // the test is skipped.
   virtual Hypercalls* CreateDomain(absl::string_view* why) = 0;
-  virtual void KillDomain(Hypercalls* domain) = 0;
+  // False with a reason if this one cannot be killed.
+  virtual bool KillDomain(Hypercalls* domain, absl::string_view* why) = 0;
 };
 
 // Made by the bed that the test binary is linked with.  Null with a reason if it cannot have these

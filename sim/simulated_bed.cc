@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bed for argo_hypercall_test that needs no Xen: a hypervisor and bare domains.
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -35,7 +36,7 @@ class SimulatedDomain : public Hypercalls {
   void* Allocate(size_t size) override { return memory_->Allocate(size); }
   uint64_t TakeInterrupts() override { return std::exchange(pending_, 0); }
   uint64_t InvalidGfn() const override { return memory_->InvalidGfn(); }
-  uint64_t MmioGfn() const override { return memory_->MmioGfn(); }
+  std::optional<uint64_t> MmioGfn() const override { return memory_->MmioGfn(); }
   const void* BadPointer() const override { return memory_->BadPointer(); }
 
  private:
@@ -48,7 +49,7 @@ class SimulatedDomain : public Hypercalls {
 class SimulatedBed : public HypercallBed {
  public:
   explicit SimulatedBed(const Options& options)
-      : xen_({.argo = options.argo, .mac_permissive = options.mac_permissive}) {}
+      : xen_({.argo = options.argo, .mac_permissive = options.mac_permissive.value_or(false)}) {}
 
   Hypercalls* CreateDomain(absl::string_view* why) override {
     auto memory = GuestMemory::Create(kDomainBytes);
@@ -66,10 +67,11 @@ class SimulatedBed : public HypercallBed {
     return domains_.back().get();
   }
 
-  void KillDomain(Hypercalls* domain) override {
+  bool KillDomain(Hypercalls* domain, absl::string_view* /*why*/) override {
     for (auto& candidate : domains_) {
       if (candidate.get() == domain) candidate.reset();
     }
+    return true;
   }
 
  private:
