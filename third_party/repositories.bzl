@@ -3,6 +3,7 @@
 
 load("//third_party:debian_absl.bzl", "debian_absl")
 load("//third_party:debian_kernel.bzl", "debian_kernel")
+load("//third_party:debian_root.bzl", "debian_root")
 load("//third_party:debian_xen.bzl", "debian_xen")
 load("//tools:kernels.bzl", "KERNELS", "kernel_repository")
 
@@ -24,6 +25,7 @@ def third_party_repositories():
             name = kernel_repository(kernel)[1:],
             kernel = kernel,
         )
+    debian_root(name = "debian_root")
     debian_xen(name = "debian_xen")
 
     native.new_local_repository(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2016,SC2154 # $(...) of apt and make; variables of tools/setup
-# For tools/setup --full, which sources it: Debian 12's kernels into .deps/kernels/NAME, unpacked and not installed.
+# For tools/setup --full, which sources it: Debian 12's kernels into .deps/kernels/NAME, unpacked and not installed, and a root
+# in which the DKMS package is tried.
 #
 # Each folder is one kernel: image, modules, and the headers of the very same version, so that modules built here load
 # there.  It is fetched whole or not at all, and kept when the archive moves on.  tools/kernels.bzl lists the same names.
@@ -86,9 +87,25 @@ unpack_source() {
     "linux-source-$name/tools/testing/vsock"
 }
 
+# make_root NAME PACKAGES: a small Debian with these packages as .deps/roots/NAME.tar.
+make_root() (
+  name=$1 included=$2
+  say "making a Debian root with $included"
+  mkdir -p "$deps/roots"
+  tmp=$(mktemp -d "$deps/roots/.make.XXXXXX")
+  trap 'rm -rf "$tmp"' EXIT
+  # What the machine says about mirrors holds here, too.
+  apt-config dump --format '%F "%v";%n' Acquire | grep -E "^Acquire::(https?::|Check-|Retries)" > "$tmp/apt.conf" || true
+  options=(--variant=apt --include="$included" --aptopt="$tmp/apt.conf")
+  for folder in doc man locale i18n; do options+=(--dpkgopt="path-exclude=/usr/share/$folder/*"); done
+  mmdebstrap --quiet "${options[@]}" "$kernel_release" "$tmp/root.tar" "$deps/apt-kernels/sources.d/kernels.list"
+  mv "$tmp/root.tar" "$deps/roots/$name.tar"
+)
+
 fetch_kernels() {
-  [[ -d $deps/kernels/6.1 && -d $deps/kernels/6.12 ]] && return
+  [[ -d $deps/kernels/6.1 && -d $deps/kernels/6.12 && -e $deps/roots/dkms.tar ]] && return
   kernel_apt
   [[ -d $deps/kernels/6.1 ]] || fetch_kernel 6.1 "" source
   [[ -d $deps/kernels/6.12 ]] || fetch_kernel 6.12 "$kernel_release-backports"
+  [[ -e $deps/roots/dkms.tar ]] || make_root dkms dkms,linux-headers-amd64
 }

@@ -11,3 +11,7 @@ ccflags-y += -I$(src)
 
 # -DARGO_HAVE_...=0 or 1: see probe.sh.
 ccflags-y += $(shell sh $(argo-linux)/probe.sh $(srctree)/include)
+
+# Argosy's version, here alone: MODULE_VERSION(ARGOSY_VERSION), and that of the DKMS package.
+argosy-version := 0.1.0
+ccflags-y += -DARGOSY_VERSION='"$(argosy-version)"'

@@ -90,4 +90,5 @@ static void __exit argo_core_exit(void)
 module_init(argo_core_init);
 module_exit(argo_core_exit);
 MODULE_LICENSE("GPL");
+MODULE_VERSION(ARGOSY_VERSION);
 MODULE_DESCRIPTION("Argo rings, interrupts and partners of a Xen domain");

@@ -367,4 +367,5 @@ static void __exit vsock_argo_exit(void)
 module_init(vsock_argo_init);
 module_exit(vsock_argo_exit);
 MODULE_LICENSE("GPL");
+MODULE_VERSION(ARGOSY_VERSION);
 MODULE_DESCRIPTION("AF_VSOCK between Xen domains, over Argo");
