@@ -80,7 +80,7 @@ def _machine_impl(ctx):
         runfiles = ctx.runfiles([out, ctx.executable.rig] + programs, transitive_files = depset(transitive = files)),
     )]
 
-xen_machine = rule(
+_machine = rule(
     implementation = _machine_impl,
     attrs = {
         "allowed": attr.string_dict(),
@@ -104,16 +104,16 @@ xen_machine = rule(
         "xen_args": attr.string(),
         "xen_tools": attr.label(default = "@debian_xen//:tools"),
     },
-    doc = "What boots, as a JSON file that //nested-test:xen_nested.py reads.  Made by xen_nested_test.",
+    doc = "What boots, as a JSON file that //nested-test:xen_nested.py reads.  Made by xen_nested_machine.",
 )
 
 def _labels(modules, kernel):
     return [m if ":" in m else "//nested-test/kernels:%s/%s.ko" % (kernel, m) for m in modules]
 
-def xen_nested_test(
+def xen_nested_machine(
         name,
         guests,
-        script,
+        script = None,
         kernel = KERNELS[0],
         kernel_args = "",
         xen_args = "argo=1,mac-permissive=0",
@@ -125,14 +125,13 @@ def xen_nested_test(
         data = [],
         allowed = {},
         dom0_memory = 640,
-        time_limit = 240,
-        tags = []):
-    """Boots Xen with Debian's kernel in dom0 and in the guests, and runs a script in dom0.
+        time_limit = 240):
+    """A machine for tests and for nested-test/shell: Xen, Debian's kernel in dom0 and in the guests.
 
     A module is a name of //nested-test/kernels:modules.bzl, or the label of a .ko file that was built for this kernel.
 
     Args:
-      name: of the test.  `NAME_machine` is what it boots, for nested-test/shell and nested-test/run.
+      name: of the target.
       guests: name to guest(...).  None is created by itself.
       script: the test, a shell script that is sourced in dom0.
       kernel: one of //tools:kernels.bzl, for dom0 and the guests.
@@ -147,12 +146,9 @@ def xen_nested_test(
       allowed: regular expressions of lines that are no alarm in this test, each with the reason.
       dom0_memory: in MiB.
       time_limit: in seconds.  A run takes 15 to 30; a busy machine makes that many times as much.
-      tags: more tags; "vm" is always one.
     """
-
-    machine = name + "_machine"
-    xen_machine(
-        name = machine,
+    _machine(
+        name = name,
         testonly = True,
         allowed = allowed,
         data = data,
@@ -171,14 +167,27 @@ def xen_nested_test(
         tools_modules = _labels(_TOOLS_MODULES, kernel),
         xen_args = xen_args,
     )
+
+def xen_nested_test(name, guests, script, time_limit = 240, tags = [], **machine):
+    """Boots a machine and runs a script in its dom0.
+
+    Args:
+      name: of the test.  `NAME_machine` is what it boots, for nested-test/shell and nested-test/run.
+      guests: as for xen_nested_machine, which documents the rest, too.
+      script: the test.
+      time_limit: in seconds.
+      tags: more tags; "vm" is always one.
+      **machine: of xen_nested_machine.
+    """
+    xen_nested_machine(name = name + "_machine", guests = guests, script = script, time_limit = time_limit, **machine)
     py_test(
         name = name,
         # The time limit of the machine is the one that should strike: it leaves the consoles behind.
         timeout = "long" if time_limit < 800 else "eternal",
         srcs = ["//nested-test:xen_nested.py"],
         main = "//nested-test:xen_nested.py",
-        args = ["$(rootpath :%s)" % machine],
-        data = [machine],
+        args = ["$(rootpath :%s_machine)" % name],
+        data = [name + "_machine"],
         tags = ["vm", "cpu:2"] + tags,
         deps = ["//nested-test:xen_rig"],
     )

@@ -52,9 +52,9 @@ def _script(machine, name):
 def _add_common(ramfs, machine, modules, init):
     add_busybox(ramfs)
     ramfs.file("init", _read(_script(machine, init)), executable=True)
-    # What the kernel runs when xl asks for an orderly end; process 1 keeps nothing that would have to be saved.
+    # What the kernel runs when xl asks for an orderly end: busybox, which tells process 1.
     for name in ["poweroff", "reboot"]:
-        ramfs.file("sbin/" + name, f"#!/bin/sh\nexec /bin/busybox {name} -f\n".encode(), executable=True)
+        ramfs.symlink("sbin/" + name, "../bin/busybox")
     listing = ""
     for path, parameters in modules:
         listing += f"{os.path.basename(path)} {parameters}\n"
@@ -128,6 +128,7 @@ def build_dom0(machine, path, guest_image):
         needed(module, f"there is no {os.path.basename(module)} for this kernel")
         if not ramfs.has("lib/modules/" + os.path.basename(module)):
             ramfs.copy("lib/modules/" + os.path.basename(module), module)
+    ramfs.folder("run")
     environment = f"EXIT_PORT={EXIT_PORT:#x} EXIT_PASSED={PASSED:02x} EXIT_FAILED={FAILED:02x}\n"
     ramfs.file("etc/rig.env", environment.encode())
     ramfs.copy("lib/rig.sh", _script(machine, "dom0_lib.sh"))
@@ -171,13 +172,13 @@ class Consoles:
             match = GUEST_LINE.match(line)
             if match:
                 source, text = match.groups()
-        if source:
+        # The rig's own lines quote commands.
+        if source and not text.startswith("rig: "):
             self.alarms.look(source, text)
         out = f"{time.monotonic() - self._start:6.1f} {source + '| ' if source else ''}{text}\n"
         sys.stdout.write(out)
         sys.stdout.flush()
-        if self._keep:
-            self._keep.write(out)
+        self._keep.write(out)
 
 
 def run(machine, dom0_image, consoles):
@@ -215,3 +216,25 @@ def run(machine, dom0_image, consoles):
             return process.wait()
         finally:
             process.kill()
+            for ours, _ in ports.values():
+                ours.close()
+
+
+def verdict(status, alarms):
+    """What is wrong with a run, line by line; empty if it passed."""
+    wrong = []
+    if status is None:
+        wrong.append("the time limit struck")
+    elif status != PASSED_STATUS:
+        wrong.append(f"the script did not pass (QEMU's exit status: {status})")
+    return wrong + [f"alarm on a console: {line}" for line in alarms]
+
+
+def boot(machine, folder, keep):
+    """Makes the images in a folder, boots, writes the consoles to the file `keep` too; what is wrong, line by line."""
+    guest_image, dom0_image = os.path.join(folder, "guest.cpio"), os.path.join(folder, "dom0.cpio")
+    build_guest(machine, guest_image)
+    build_dom0(machine, dom0_image, guest_image)
+    consoles = Consoles(machine["allowed"], keep)
+    status = run(machine, dom0_image, consoles)
+    return verdict(status, consoles.alarms.found)

@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <vector>
@@ -42,7 +44,10 @@ class Command {
     UniqueFd writing(ends[1]);
     output_.reset(ends[0]);
     fcntl(output_.get(), F_SETFL, O_NONBLOCK);
-    printf("rig: runs %s\n", text.c_str());
+    // One line, whatever the command; alarms are not looked for in it.
+    std::string shown = text;
+    std::replace(shown.begin(), shown.end(), '\n', ' ');
+    printf("rig: runs %s\n", shown.c_str());
     pid_ = fork();
     if (pid_ < 0) Die("cannot fork");
     if (pid_ != 0) return;
@@ -126,7 +131,7 @@ void Look(Xenstore& store, const std::string& node, const std::string& id,
 
 void Serve() {
   setlinebuf(stdout);
-  UniqueFd signals = SignalFd({SIGCHLD});
+  UniqueFd signals = SignalFd({SIGCHLD, SIGUSR2, SIGTERM});
   Xenstore store;
   store.Watch(kRunNode);
   const std::string ready = std::string(kRunNode) + "/ready";
@@ -142,6 +147,9 @@ void Serve() {
     }
     signalfd_siginfo info;
     while (read(signals.get(), &info, sizeof(info)) > 0) {
+      // How busybox's poweroff and reboot tell process 1.
+      if (info.ssi_signo == SIGUSR2) reboot(RB_POWER_OFF);
+      if (info.ssi_signo == SIGTERM) reboot(RB_AUTOBOOT);
     }
     Reap(commands);
     if (store.EventQueued() || (fds[1].revents & POLLIN)) {

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must fail a nested test does: each case boots a machine with a script that does it."""
+
+import io
+import os
+import sys
+import tempfile
+import unittest
+
+import xen_rig
+
+MACHINE = sys.argv.pop(1)
+
+
+class XenRigTest(unittest.TestCase):
+    def boot(self, script, time_limit=240):
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
+            path = os.path.join(folder, "script")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(script)
+            machine = {**xen_rig.load(MACHINE), "script": path, "time_limit": time_limit}
+            console = io.StringIO()
+            return xen_rig.boot(machine, folder, console), console.getvalue()
+
+    def test_a_warning_of_a_guests_kernel(self):
+        # The script passes.  The kernel prints what is written to /dev/kmsg like anything else of its own.
+        wrong, _ = self.boot("""
+            guest_create alpha
+            check "fine" guest alpha 'echo "<4>WARNING: CPU: 0 PID: 1 at nowhere.c:1" > /dev/kmsg'
+        """)
+        self.assertEqual(len(wrong), 1, wrong)
+        self.assertRegex(wrong[0], r"^alarm on a console: alpha: .*WARNING: CPU: 0 PID: 1 at nowhere.c:1$")
+
+    def test_a_command_that_fails_in_a_guest(self):
+        wrong, console = self.boot("""
+            guest_create alpha
+            check "fine" guest alpha true
+            check "not fine" guest alpha false
+        """)
+        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
+        self.assertIn("not ok 2 - not fine\n", console)
+        self.assertIn("1..2\n", console)
+
+    def test_a_guest_that_crashes_by_itself(self):
+        wrong, console = self.boot("""
+            guest_create alpha
+            guest alpha 'echo c > /proc/sysrq-trigger'
+            pass "nothing looked at it"
+        """)
+        self.assertIn("the script did not pass (QEMU's exit status: 3)", wrong)
+        self.assertTrue(any("alarm on a console: alpha: " in line and "Kernel panic" in line for line in wrong), wrong)
+        self.assertIn("not ok 2 - alpha is still there at the end\n", console)
+
+    def test_a_hang(self):
+        wrong, console = self.boot("pass 'so far'; mkfifo never; cat never", time_limit=60)
+        self.assertEqual(wrong, ["the time limit struck"])
+        self.assertIn("ok 1 - so far\n", console)
+
+    def test_a_script_that_ends_before_its_end(self):
+        wrong, _ = self.boot("pass 'so far'; exit 0; fail 'never reached'")
+        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
+
+    def test_a_script_that_checks_nothing(self):
+        wrong, console = self.boot("true")
+        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
+        self.assertIn("Bail out! the test has checked nothing", console)
+
+
+if __name__ == "__main__":
+    unittest.main()
