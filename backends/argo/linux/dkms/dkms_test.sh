@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # dkms_test.sh DEB: installs the package in a Debian with DKMS and kernel headers, and removes it again.
 #
-# Without root and without network: in namespaces of its own, in a root that tools/setup --full made.
+# Without privilege and without network, in a root that tools/setup --full made.
 set -euo pipefail
 
 deb=$PWD/$1
@@ -14,12 +14,10 @@ fail() {
 }
 
 [[ -e $tarball ]] || fail "there is no Debian root with DKMS; run: tools/setup --full"
-unshare --map-root-user --mount --pid --fork true || fail "this system lets no user make namespaces"
 
 root=$TEST_TMPDIR/root
 trap 'rm -rf "$root"' EXIT
 mkdir "$root"
-# Outside of the namespace the files are ours, inside they are root's.  Devices cannot be made there.
 tar -C "$root" --no-same-owner --exclude='./dev/*' -xf "$tarball"
 cp "$deb" "$root/argosy-dkms.deb"
 
@@ -54,13 +52,4 @@ left=$(find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name '*argosy*
 [ -z "$left" ] || fail "the package leaves: $left"
 END
 
-unshare --map-root-user --mount --pid --fork --kill-child -- bash -euc '
-  root=$1
-  mount -t proc proc "$root/proc"
-  for device in null zero random urandom; do
-    touch "$root/dev/$device"
-    mount --bind "/dev/$device" "$root/dev/$device"
-  done
-  ln -s /proc/self/fd "$root/dev/fd"
-  exec /usr/sbin/chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C sh /inside.sh
-' bash "$root"
+tools/in_root "$root" sh /inside.sh
