@@ -12,8 +12,8 @@
 hello.sh (busybox sh; nested-test/xen/dom0_lib.sh has all commands):
 
     guest_create alpha beta
-    same "the guests have different numbers" "2" "$(guest_domid beta)"
     check "alpha computes" guest alpha 'test $((6 * 7)) = 42'
+    same "beta is PVH" PVH "$(guest beta 'cat /sys/hypervisor/guest_type')"
 
 It passes if every check has passed, at least one was made, the script has come to its end, no guest that it has not ended itself is
 gone, and no console has a line that //nested-test:alarms.py knows as an alarm (WARNING, BUG, lockdep and others).
@@ -21,6 +21,14 @@ gone, and no console has a line that //nested-test:alarms.py knows as an alarm (
 
 load("@rules_python//python:defs.bzl", "py_test")
 load("//tools:kernels.bzl", "KERNELS")
+
+# AF_VSOCK over Argo, for dom0 and guests, in the order in which it is loaded.
+ARGO_MODULES = [
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "//backends/argo/linux:KERNEL/argo_core.ko",
+    "//backends/argo/linux:KERNEL/vsock_argo_transport.ko",
+]
 
 # What Xen's tools need in dom0, in the order in which they are loaded.
 _TOOLS_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs"]
@@ -108,7 +116,7 @@ _machine = rule(
 )
 
 def _labels(modules, kernel):
-    return [m if ":" in m else "//nested-test/kernels:%s/%s.ko" % (kernel, m) for m in modules]
+    return [m.replace("KERNEL", kernel) if ":" in m else "//nested-test/kernels:%s/%s.ko" % (kernel, m) for m in modules]
 
 def xen_nested_machine(
         name,
@@ -125,10 +133,11 @@ def xen_nested_machine(
         data = [],
         allowed = {},
         dom0_memory = 640,
-        time_limit = 240):
+        time_limit = 480):
     """A machine for tests and for nested-test/shell: Xen, Debian's kernel in dom0 and in the guests.
 
-    A module is a name of //nested-test/kernels:modules.bzl, or the label of a .ko file that was built for this kernel.
+    A module is a name of //nested-test/kernels:modules.bzl, or the label of a .ko file that was built for this kernel,
+    in which KERNEL stands for its name.
 
     Args:
       name: of the target.
@@ -145,7 +154,7 @@ def xen_nested_machine(
       data: files, in /data of every domain.
       allowed: regular expressions of lines that are no alarm in this test, each with the reason.
       dom0_memory: in MiB.
-      time_limit: in seconds.  A run takes 15 to 30; a busy machine makes that many times as much.
+      time_limit: in seconds.  A run takes 15 to 30; a busy machine makes it ten times as much.
     """
     _machine(
         name = name,
@@ -168,7 +177,7 @@ def xen_nested_machine(
         xen_args = xen_args,
     )
 
-def xen_nested_test(name, guests, script, time_limit = 240, tags = [], **machine):
+def xen_nested_test(name, guests, script, time_limit = 480, tags = [], **machine):
     """Boots a machine and runs a script in its dom0.
 
     Args:

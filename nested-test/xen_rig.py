@@ -26,6 +26,8 @@ CPU = "qemu64,+svm,+npt,+rdrand,+smap,+smep"
 KERNEL_ARGS = "console=hvc0 panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 XEN_MEMORY = 256  # MiB, for Xen itself
 
+# What a program writes over its own line, and how it colours it.
+OVERWRITTEN = re.compile(r"^.*\r|\x1b\[[0-9;]*[A-Za-z]")
 GUEST_LINE = re.compile(r"^([\w.-]+)\| (.*)$")
 
 
@@ -131,6 +133,7 @@ def build_dom0(machine, path, guest_image):
     ramfs.folder("run")
     environment = f"EXIT_PORT={EXIT_PORT:#x} EXIT_PASSED={PASSED:02x} EXIT_FAILED={FAILED:02x}\n"
     ramfs.file("etc/rig.env", environment.encode())
+    ramfs.file("bin/guest", _read(_script(machine, "guest.sh")), executable=True)
     ramfs.copy("lib/rig.sh", _script(machine, "dom0_lib.sh"))
     ramfs.copy("lib/test_main.sh", _script(machine, "test_main.sh"))
     if machine["script"]:
@@ -210,7 +213,7 @@ def run(machine, dom0_image, consoles):
                         selector.unregister(key.fileobj)
                         lines.append(pending[key.data])
                     for line in lines:
-                        text = line.decode(errors="replace").strip("\r")
+                        text = OVERWRITTEN.sub("", line.decode(errors="replace").rstrip("\r"))
                         if text:
                             consoles.line(key.data, text)
             return process.wait()

@@ -37,6 +37,25 @@ die() {
   exit 1
 }
 
+# --- programs in the background
+
+# start LOG COMMAND...: runs it in the background, with what it prints in the file LOG; $pid is the process.
+start() {
+  log=$1
+  shift
+  : > "$log"
+  "$@" >> "$log" 2>&1 &
+  pid=$!
+}
+
+# await LOG TEXT [PID]: waits until the process (the one of the last start) has printed a line with the text; ends the test if it
+# ends without.
+await() {
+  rig await "$1" "$2" "${3:-$pid}" && return
+  cat "$1"
+  die "$1 has no '$2'"
+}
+
 # --- guests
 
 # guest_start NAME: creates the guest, does not wait for it.
@@ -57,13 +76,7 @@ guest_create() {
 # guest_domid NAME: its number.
 guest_domid() { cat "$state/domid-$1"; }
 
-# guest NAME COMMAND...: runs a shell command in a guest, as root in /tmp, with what it prints on our output; ends as it ends,
-# with 255 if the guest has gone.  Several may run at once (with &); killing this kills the command.
-guest() {
-  guest_name=$1
-  shift
-  rig run "$(guest_domid "$guest_name")" "$*"
-}
+# guest NAME COMMAND...: runs a shell command in a guest.  It is a program, guest.sh, which says more.
 
 # guest_destroy NAME: as if its power failed.  Returns when the domain is gone.
 guest_destroy() {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <map>
@@ -108,15 +109,26 @@ int Follow(const std::string& folder) {
   return 0;
 }
 
-int Await(const std::string& file, const std::string& text) {
+int Await(const std::string& file, const std::string& text, int writer) {
   UniqueFd inotify = Inotify(file);
+  UniqueFd process(writer == 0 ? -1 : static_cast<int>(syscall(SYS_pidfd_open, writer, 0)));
+  // A process that cannot be opened has been waited for already.
+  bool ended = writer != 0 && !process.valid();
   Tail tail(file);
   for (std::string seen;;) {
     seen += tail.More();
     if (seen.find(text) != std::string::npos) return 0;
-    seen.erase(0, seen.rfind('\n') == std::string::npos ? 0 : seen.rfind('\n'));
+    if (ended) return 1;
+    const size_t last = seen.rfind('\n');
+    if (last != std::string::npos) seen.erase(0, last);
+    pollfd fds[] = {{inotify.get(), POLLIN, 0}, {process.get(), POLLIN, 0}};
+    if (poll(fds, 2, -1) < 0) continue;
+    // What it wrote at its end is looked at once more.
+    ended = fds[1].revents != 0;
     char events[4096];
-    if (read(inotify.get(), events, sizeof(events)) < 0) Die("cannot read from inotify");
+    if ((fds[0].revents & POLLIN) && read(inotify.get(), events, sizeof(events)) < 0) {
+      Die("cannot read from inotify");
+    }
   }
 }
 

@@ -11,8 +11,8 @@ namespace argosy {
 // Returns at SIGTERM, when all that was there is copied.
 int Follow(const std::string& folder);
 
-// Waits until a line of the file contains the text.
-int Await(const std::string& file, const std::string& text);
+// Waits until a line of the file contains the text; 1 if the process `writer` (or 0) ends without having written it.
+int Await(const std::string& file, const std::string& text, int writer);
 
 }  // namespace argosy
 

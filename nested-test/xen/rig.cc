@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the rig's shell scripts cannot do by themselves.
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <string>
 #include <vector>
@@ -17,7 +18,9 @@ constexpr char kUsage[] =
     "OLD); print its DOMID\n"
     "       rig gone DOMID          wait until a domain is gone\n"
     "       rig follow FOLDER       copy the consoles that xenconsoled writes there\n"
-    "       rig await FILE TEXT     wait until a line of the file has the text\n";
+    "       rig await FILE TEXT [PID]\n"
+    "                               wait until a line of the file has the text, or this process "
+    "has ended without it\n";
 
 }  // namespace
 
@@ -31,7 +34,9 @@ int main(int argc, char** argv) {
   }
   if (verb == "gone" && args.size() == 2) return argosy::Gone(args[1]);
   if (verb == "follow" && args.size() == 2) return argosy::Follow(args[1]);
-  if (verb == "await" && args.size() == 3) return argosy::Await(args[1], args[2]);
+  if (verb == "await" && (args.size() == 3 || args.size() == 4)) {
+    return argosy::Await(args[1], args[2], args.size() == 4 ? atoi(args[3].c_str()) : 0);
+  }
   fputs(kUsage, stderr);
   return 2;
 }

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# The rig itself: dom0 is up, a guest comes up, commands run in it and say how they ended.
-check "this is dom0 of a Xen with Argo" grep -q control_d /proc/xen/capabilities
+# dom0 and a guest over Argo: a file each way, compared by its digest.
 guest_create alpha
-same "a command's output comes back" "hello from alpha" "$(guest alpha 'echo hello from alpha')"
-guest alpha 'exit 7'
-same "a command's exit code comes back" 7 $?
-guest alpha 'kill -9 $$'
-same "a killed command's, too" 137 $?
-same "output is not cut" "$(seq 5000 | md5sum)" "$(guest alpha 'seq 5000' | md5sum)"
+size=8388608
 
-# Three at once, the first to start being the last to end.
-guest alpha 'until [ -e /tmp/two ]; do usleep 20000; done; echo one' > one &
-one=$!
-guest alpha 'until [ -e /tmp/three ]; do usleep 20000; done; echo two > /tmp/two' &
-two=$!
-check "the third of three commands ends first" guest alpha 'echo three > /tmp/three'
-wait $one $two
-same "the first ends last" one "$(cat one)"
+check "the guest has a file" guest alpha "head -c $size /dev/urandom > /tmp/cargo"
+start recv.log hatch -v recv 2000 arrived
+await recv.log listening
+check "the guest sends it to dom0" guest alpha 'hatch send dom0 2000 /tmp/cargo'
+check "dom0 has received all of it" wait $pid
+same "none of it is missing" $size "$(wc -c < arrived)"
+same "it is the guest's" "$(guest alpha 'sha256sum < /tmp/cargo')" "$(sha256sum < arrived)"
 
-guest_destroy alpha
-guest alpha true 2> /dev/null
-same "a destroyed guest runs nothing" 255 $?
+start guest_recv.log guest alpha 'hatch -v recv 2001 /tmp/returned'
+await guest_recv.log listening
+check "dom0 sends it back" hatch send "dom$(guest_domid alpha)" 2001 arrived
+check "the guest has received all of it" wait $pid
+check "the guest has its own again" guest alpha 'cmp /tmp/cargo /tmp/returned'
