@@ -8,9 +8,9 @@
 #include <linux/kernel.h>
 #include <linux/moduleparam.h>
 #include <linux/notifier.h>
+#include <linux/platform_device.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
-#include <xen/xen-ops.h>
 #include <xen/xen.h>
 #include <xen/xenbus.h>
 
@@ -98,7 +98,6 @@ static struct notifier_block xenstore_notifier = { .notifier_call = on_xenstore_
 
 static void after_resume(struct work_struct *work)
 {
-	/* Waits until xenstore answers again. */
 	if (read_own_domid())
 		return;
 	argo_wildcard_stop();
@@ -108,13 +107,40 @@ static void after_resume(struct work_struct *work)
 
 static DECLARE_WORK(resume_work, after_resume);
 
-static int on_resume(struct notifier_block *self, unsigned long event, void *data)
+/*
+ * A device without hardware: what every kernel tells its devices of a restore, when xenstore
+ * answers again.  Xen's own notifier cannot be unregistered on newer kernels.
+ */
+static int on_restore(struct device *device)
 {
 	schedule_work(&resume_work);
-	return NOTIFY_DONE;
+	return 0;
 }
 
-static struct notifier_block resume_notifier = { .notifier_call = on_resume };
+static const struct dev_pm_ops restore_ops = { .restore = on_restore };
+static struct platform_driver restore_driver = { .driver = { .name = "argo", .pm = &restore_ops } };
+static struct platform_device *restore_device;
+
+static int restore_start(void)
+{
+	int ret = platform_driver_register(&restore_driver);
+
+	if (ret)
+		return ret;
+	restore_device = platform_device_register_simple("argo", PLATFORM_DEVID_NONE, NULL, 0);
+	if (IS_ERR(restore_device)) {
+		platform_driver_unregister(&restore_driver);
+		return PTR_ERR(restore_device);
+	}
+	return 0;
+}
+
+static void restore_stop(void)
+{
+	platform_device_unregister(restore_device);
+	platform_driver_unregister(&restore_driver);
+	cancel_work_sync(&resume_work);
+}
 
 /* ---- start and end ---- */
 
@@ -124,7 +150,9 @@ int argo_domains_start(void)
 
 	if (ret)
 		return ret;
-	xen_resume_notifier_register(&resume_notifier);
+	ret = restore_start();
+	if (ret)
+		return ret;
 	if (xen_initial_domain())
 		register_xenstore_notifier(&xenstore_notifier);
 	return 0;
@@ -138,6 +166,5 @@ void argo_domains_stop(void)
 		unregister_xenbus_watch(&introduce_watch);
 	if (watches_release)
 		unregister_xenbus_watch(&release_watch);
-	xen_resume_notifier_unregister(&resume_notifier);
-	cancel_work_sync(&resume_work);
+	restore_stop();
 }
