@@ -32,6 +32,7 @@ fail() {
 }
 
 . /etc/rig.env
+cd /tmp
 ip link set lo up
 for module in xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs; do
   insmod "/lib/modules/$module.ko" || fail "dom0 cannot load $module"
@@ -44,9 +45,15 @@ while read -r module parameters; do
   insmod "/lib/modules/$module" $parameters || fail "dom0 cannot load $module"
 done < /etc/modules
 
+if [ ! -e /test/script ]; then
+  # A person instead of a test (nested-test/shell).
+  stty -F /dev/ttyS1 sane
+  ENV=/lib/shell.sh setsid -c sh -i < /dev/ttyS1 > /dev/ttyS1 2>&1
+  end "$EXIT_PASSED"
+fi
+
 rig follow /var/log/xen/console &
 follower=$!
-cd /tmp
 sh /lib/test_main.sh
 status=$?
 kill $follower
