@@ -420,11 +420,10 @@ static void settle(struct argo_vsock_peer *peer)
 	const bool waiting = peer->slot.greet_again || peer->slot.state == ARGO_PEER_BLOCKED;
 	const u64 due = argo_link_due_ms(&peer->link);
 
-	if (waiting && !peer->ring.waiting)
-		peer->kick = true;
-	WRITE_ONCE(peer->ring.waiting, waiting);
-	if (peer->kick || peer->wake)
+	if (peer->kick || peer->wake || (waiting && !peer->ring.waiting))
 		queue_work(workqueue, &peer->rx_work);
+	peer->kick = false;
+	WRITE_ONCE(peer->ring.waiting, waiting);
 	if (due < peer->timer_at_ms) {
 		const u64 now = now_ms();
 
@@ -452,8 +451,8 @@ static void rx_work(struct work_struct *work)
 		more = argo_link_interrupt(&peer->link, now_ms());
 		wake = peer->wake;
 		peer->wake = false;
+		peer->kick = false; /* it is being looked at */
 		settle(peer);
-		peer->kick = false;
 	}
 	mutex_unlock(&peer->lock);
 

@@ -157,7 +157,7 @@ static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr
 	sk = find_connected(header);
 	if (!sk)
 		return false;
-	lock_sock(sk);
+	/* Without its lock: a program that closes it meanwhile finds it closed by either. */
 	vsk = vsock_sk(sk);
 	if (op == VIRTIO_VSOCK_OP_RST) {
 		/* Not behind our close or its end-of-file: there it is the last word. */
@@ -166,7 +166,6 @@ static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr
 		peer->drop_flood++;
 		fatal = true;
 	}
-	release_sock(sk);
 	sock_put(sk);
 	return fatal;
 }
