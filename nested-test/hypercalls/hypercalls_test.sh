@@ -58,3 +58,17 @@ case $commandline in
     here "pvh local pv" "$together" "-*.C10_*:*.C22_*:*.C27_*:*.C28_*"
     ;;
 esac
+
+# Of two owners of VIRQ_ARGO the second would break the first.  Whichever comes second is refused.
+refused() { ! insmod "/lib/modules/$1.ko" 2> /dev/null && dmesg | grep -q "$1: exports duplicate symbol argo_own_domid (owned by $2)"; }
+check "argo_core is refused next to argo_raw" refused argo_core argo_raw
+case $commandline in
+  *argo=1*)
+    rmmod argo_raw
+    insmod /lib/modules/argo_core.ko
+    check "argo_raw is refused next to argo_core" refused argo_raw argo_core
+    rmmod argo_core
+    insmod /lib/modules/argo_raw.ko
+    here local "" "*.C05_*"
+    ;;
+esac
