@@ -45,7 +45,8 @@ class Hypercalls {
   virtual uint64_t TakeInterrupts() = 0;
 
   // For the fault tests: a frame number that is no memory, one of a device if the domain has any,
-  // and an address that no domain may pass.
+  // and an address that no domain may pass.  The 4096 bytes before it are memory that nobody else
+  // uses.
   virtual uint64_t InvalidGfn() const = 0;
   virtual std::optional<uint64_t> MmioGfn() const = 0;
   virtual const void* BadPointer() const = 0;

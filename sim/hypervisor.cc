@@ -301,9 +301,10 @@ int Hypervisor::Notify(Domain& self, const void* arg) {
   if (head.nent > ARGO_MAX_NOTIFY_ENTRIES) return -EACCES;
   // const_cast: the one argument that Xen writes to.
   uint8_t* entry = static_cast<uint8_t*>(const_cast<void*>(arg)) + sizeof(head);
-  if (!self.memory->Contains(entry, head.nent * sizeof(argo_ring_data_ent))) return -EFAULT;
-  for (uint32_t i = 0; i < head.nent; ++i) {
-    FillRingData(self, entry + i * sizeof(argo_ring_data_ent));
+  for (uint32_t i = 0; i < head.nent; ++i, entry += sizeof(argo_ring_data_ent)) {
+    // The answers before a bad entry stay.
+    if (!self.memory->Contains(entry, sizeof(argo_ring_data_ent))) return -EFAULT;
+    FillRingData(self, entry);
   }
   return 0;
 }

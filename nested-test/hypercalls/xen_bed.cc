@@ -93,7 +93,7 @@ class XenDomain : public Hypercalls {
   // A PV domain's frames are all the machine's, and Xen calls none of them a device.  A PVH guest
   // has none.
   std::optional<uint64_t> MmioGfn() const override { return std::nullopt; }
-  const void* BadPointer() const override { return Pointer(base_ + (uint64_t{1} << 39)); }
+  const void* BadPointer() const override { return Pointer(BadAddress()); }
 
   // Brings the changes of the test to the domain.
   virtual void Push() = 0;
@@ -103,6 +103,9 @@ class XenDomain : public Hypercalls {
  protected:
   virtual std::vector<uint64_t> MapPages(uint64_t address, size_t count) = 0;
 
+  // Once the domain takes requests.
+  void MapPageBeforeBadPointer() { MapPages(BadAddress() - SharedPages::kPageSize, 1); }
+
   static uint8_t* Pointer(uint64_t address) {
     return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address));
   }
@@ -110,6 +113,8 @@ class XenDomain : public Hypercalls {
 
  private:
   static constexpr size_t kChunk = 128 << 10;
+
+  uint64_t BadAddress() const { return base_ + (uint64_t{1} << 39); }
 
   const uint64_t base_;
   uint64_t next_;
@@ -128,7 +133,9 @@ class Neighbours {
 class LocalDomain : public XenDomain {
  public:
   LocalDomain(size_t slot, Neighbours* all)
-      : XenDomain(slot), all_(all), device_(OrDie("local", ArgoDevice::Open())) {}
+      : XenDomain(slot), all_(all), device_(OrDie("local", ArgoDevice::Open())) {
+    MapPageBeforeBadPointer();
+  }
 
   uint16_t domid() const override { return device_->domid(); }
   int ArgoOp(uint32_t command, const void* arg1, const void* arg2, uint64_t arg3,
@@ -158,6 +165,7 @@ class RemoteDomain : public XenDomain {
   RemoteDomain(size_t slot, Neighbours* all, std::string name, const std::string& address)
       : XenDomain(slot), all_(all), name_(std::move(name)), fd_(Connect(address)) {
     domid_ = static_cast<uint16_t>(Ask({.op = RemoteOp::kDomid}).value);
+    MapPageBeforeBadPointer();
   }
   ~RemoteDomain() override {
     for (const auto& [address, size] : mappings_) munmap(Pointer(address), size);
