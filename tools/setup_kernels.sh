@@ -102,10 +102,28 @@ make_root() (
   mv "$tmp/root.tar" "$deps/roots/$name.tar"
 )
 
+# fetch_vsock_test NAME: of the source of a kernel that is there without it, only Linux's own test of AF_VSOCK.
+fetch_vsock_test() (
+  name=$1
+  read -r _ version < "$deps/kernels/$name/VERSION"
+  say "fetching the test of AF_VSOCK of Linux $name"
+  tmp=$(mktemp -d "$deps/kernels/.fetch.XXXXXX")
+  trap 'rm -rf "$tmp"' EXIT
+  cd "$tmp" || exit
+  # It is a program like others: that of a later update of the same kernel is as good.
+  apt-get download -q "linux-source-$name=$version" ||
+    { say "no such source; taking another" && apt-get download -q "linux-source-$name"; }
+  mkdir source
+  dpkg-deb --fsys-tarfile ./*.deb | tar -xO "./usr/src/linux-source-$name.tar.xz" |
+    tar -C source --strip-components=1 -xJ "linux-source-$name/tools/testing/vsock"
+  mv source "$deps/kernels/$name/source"
+)
+
 fetch_kernels() {
-  [[ -d $deps/kernels/6.1 && -d $deps/kernels/6.12 && -e $deps/roots/dkms.tar ]] && return
+  [[ -d $deps/kernels/6.1 && -d $deps/kernels/6.12/source && -e $deps/roots/dkms.tar ]] && return
   kernel_apt
   [[ -d $deps/kernels/6.1 ]] || fetch_kernel 6.1 "" source
   [[ -d $deps/kernels/6.12 ]] || fetch_kernel 6.12 "$kernel_release-backports"
+  [[ -d $deps/kernels/6.12/source ]] || fetch_vsock_test 6.12
   [[ -e $deps/roots/dkms.tar ]] || make_root dkms dkms,linux-headers-amd64
 }
