@@ -45,6 +45,17 @@ done
 # What one needs of the other is known.
 modinfo -F depends -k "$release" vsock_argo_transport | grep -q argo_core || fail "vsock_argo_transport does not need argo_core"
 
+# The same without DKMS, for a kernel that is not the running one.
+cp -r "/usr/src/argosy-$version" /make
+make -C /make/backends/argo/linux KDIR="/lib/modules/$release/build" INSTALL_MOD_PATH=/made install > /make.log 2>&1 || {
+	cat /make.log
+	fail "make install does not work"
+}
+grep -q 'vsock_argo_transport.ko: .*argo_core.ko' "/made/lib/modules/$release/modules.dep" || fail "modprobe would not find the modules"
+make -C /make/backends/argo/linux KDIR="/lib/modules/$release/build" clean > /make.log
+diff -r "/usr/src/argosy-$version" /make || fail "make clean leaves something"
+rm -r /make /made /make.log
+
 dpkg --purge argosy-dkms
 [ -z "$(dkms status)" ] || fail "DKMS still knows the modules"
 left=$(find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name '*argosy*' -o -name '*argo_*' \) -print |
