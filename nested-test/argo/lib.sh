@@ -23,7 +23,7 @@ meet() {
 # it does.  What it receives goes to /tmp/PORT.out there, what it says to /tmp/PORT.log, its exit code to /tmp/PORT.exit.
 listening() {
   at "$1" "(hatch -v -l $3 $2 < ${4:-/dev/null} > /tmp/$2.out 2> /tmp/$2.log; echo \$? > /tmp/$2.exit) > /dev/null 2>&1 &
-    until grep -q listening /tmp/$2.log; do usleep 20000; done"
+    until grep -q listening /tmp/$2.log || [ -s /tmp/$2.exit ]; do usleep 20000; done"
 }
 
 # ended WHERE PORT: waits for the end of that listener, and prints its exit code.
@@ -41,11 +41,11 @@ grown() {
 
 # transfer FROM TO PORT: a file of 2 MiB arrives whole.
 transfer() {
-  at "$2" "rm -f /tmp/got; (hatch recv -v $3 /tmp/got > /dev/null 2> /tmp/$3.log; echo \$? > /tmp/$3.exit) > /dev/null 2>&1 &
-    until grep -q listening /tmp/$3.log; do usleep 20000; done"
-  at "$1" "head -c 2097152 /dev/urandom > /tmp/sent && hatch send $(cid_of "$2") $3 /tmp/sent" || return 1
+  at "$2" "rm -f /tmp/got-$3; (hatch recv -v $3 /tmp/got-$3 > /dev/null 2> /tmp/$3.log; echo \$? > /tmp/$3.exit) > /dev/null 2>&1 &
+    until grep -q listening /tmp/$3.log || [ -s /tmp/$3.exit ]; do usleep 20000; done"
+  at "$1" "head -c 2097152 /dev/urandom > /tmp/sent-$3 && hatch send $(cid_of "$2") $3 /tmp/sent-$3" || return 1
   at "$2" "until [ -s /tmp/$3.exit ]; do usleep 20000; done; cat /tmp/$3.log; r=\$(cat /tmp/$3.exit); rm /tmp/$3.exit /tmp/$3.log; exit \$r" || return 1
-  [ "$(at "$1" "sha256sum < /tmp/sent")" = "$(at "$2" "sha256sum < /tmp/got")" ]
+  [ "$(at "$1" "sha256sum < /tmp/sent-$3")" = "$(at "$2" "sha256sum < /tmp/got-$3")" ]
 }
 
 # seconds: of uptime, with fractions.
