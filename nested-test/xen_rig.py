@@ -12,6 +12,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from alarms import Alarms
@@ -21,7 +22,9 @@ from machine import EXIT_PORT, FAILED, PASSED, PASSED_STATUS, add_busybox, neede
 XEN_ARGS = "console=com1 com1=115200,8n1 dom0_max_vcpus=1 loglvl=all guest_loglvl=all"
 # SMAP, which dom0 in PV does not survive under QEMU 7.2, is for PVH guests only.
 XEN_CPU_ARGS = "smap=hvm smep=hvm"
-CPU = "qemu64,+svm,+npt,+rdrand,+smap,+smep"
+SOFTWARE = ["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand,+smap,+smep"]
+KVM = ["-accel", "kvm", "-cpu", "host"]
+KVM_LINE, KVM_SECONDS = b"(XEN) Brought up ", 20  # what Xen says when it has most of its start behind it
 # A machine that is emulated, on a busy host, may well be still for some seconds.
 KERNEL_ARGS = "console=hvc0 panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 XEN_MEMORY = 256  # MiB, for Xen itself
@@ -47,23 +50,29 @@ def _read(path):
         return f.read()
 
 
-def _script(machine, name):
+def script_path(machine, name):
     return next(path for path in machine["scripts"] if os.path.basename(path) == name)
+
+
+def module_listing(modules):
+    """What a domain's process 1 loads, a line for each."""
+    return "".join(f"{os.path.basename(path)} {parameters}\n" for path, parameters in modules).encode()
+
+
+def module_paths(machine):
+    """The modules that every domain has."""
+    every = [path for path, _ in machine["dom0_modules"] + machine["guest_modules"]] + machine["modules"]
+    return [needed(path, f"there is no {os.path.basename(path)} for this kernel") for path in dict.fromkeys(every)]
 
 
 def _add_common(ramfs, machine, modules, init):
     add_busybox(ramfs)
-    ramfs.file("init", _read(_script(machine, init)), executable=True)
+    ramfs.file("init", _read(script_path(machine, init)), executable=True)
     # What the kernel runs when xl asks for an orderly end: busybox, which tells process 1.
     for name in ["poweroff", "reboot"]:
         ramfs.symlink("sbin/" + name, "../bin/busybox")
-    listing = ""
-    for path, parameters in modules:
-        listing += f"{os.path.basename(path)} {parameters}\n"
-    ramfs.file("etc/modules", listing.encode())
-    every = [path for path, _ in machine["dom0_modules"] + machine["guest_modules"]] + machine["modules"]
-    for path in dict.fromkeys(every):
-        needed(path, f"there is no {os.path.basename(path)} for this kernel")
+    ramfs.file("etc/modules", module_listing(modules))
+    for path in module_paths(machine):
         ramfs.copy("lib/modules/" + os.path.basename(path), path)
     ramfs.copy("bin/rig", machine["rig"])
     for path in machine["programs"]:
@@ -96,11 +105,8 @@ def guest_config(machine, name, kernel, ramdisk):
     return "\n".join(lines) + "\n"
 
 
-def add_xen_tools(ramfs, tools):
-    """The programs as Debian has them, and every library that they need: Xen's own, and this machine's."""
-    names = {path[path.index("/tools/usr/") + len("/tools/") :]: path for path in tools}
-    folders = {os.path.dirname(path) for name, path in names.items() if ".so" in os.path.basename(name)}
-    programs = {name: path for name, path in names.items() if ".so" not in os.path.basename(name)}
+def add_programs(ramfs, programs, folders):
+    """Programs by their names in the image, with the libraries that they need: from these folders, else from this machine."""
     environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(sorted(folders))}
     # glibc loads libgcc_s when a thread is cancelled; ldd does not know.
     libraries = {"libgcc_s.so.1": "/lib/x86_64-linux-gnu/libgcc_s.so.1"}
@@ -110,19 +116,30 @@ def add_xen_tools(ramfs, tools):
         for line in ldd.splitlines():
             if "not found" in line:
                 sys.exit(f"xen_rig: {os.path.basename(path)} lacks a library: {line.strip()}; remove .deps/xen and run: tools/setup --full")
-            match = re.search(r"(?:=> )?(/\S+|external/\S+|\.\./\S+) \(0x", line)
+            match = re.search(r"(?:=> )?([\w.]*/\S+) \(0x", line)
             if match:
                 libraries[os.path.basename(match[1])] = match[1]
     loader = libraries.pop("ld-linux-x86-64.so.2")
-    ramfs.copy("lib64/ld-linux-x86-64.so.2", loader)
-    for library, path in libraries.items():
-        ramfs.copy("lib/x86_64-linux-gnu/" + library, path)
+    names = {"lib64/ld-linux-x86-64.so.2": loader}
+    names.update({"lib/x86_64-linux-gnu/" + library: path for library, path in libraries.items()})
+    for name, path in names.items():
+        if not ramfs.has(name):
+            ramfs.copy(name, path)
+
+
+def add_xen_tools(ramfs, tools):
+    """Xen's programs where Debian has them."""
+    names = {path[path.index("/tools/usr/") + len("/tools/") :]: path for path in tools}
+    folders = {os.path.dirname(path) for name, path in names.items() if ".so" in os.path.basename(name)}
+    programs = {name: path for name, path in names.items() if ".so" not in os.path.basename(name)}
+    add_programs(ramfs, programs, folders)
     xen = next(name for name in programs if name.endswith("/xl"))
     ramfs.symlink("usr/lib/xen", os.path.basename(os.path.dirname(os.path.dirname(xen))))
     ramfs.file("etc/xen/xl.conf", b'autoballoon="off"\n')
 
 
-def build_dom0(machine, path, guest_image):
+def build_dom0(machine, path, guest_image, more=None):
+    """`more` may add to the Initramfs."""
     ramfs = Initramfs()
     _add_common(ramfs, machine, machine["dom0_modules"], "dom0_init.sh")
     add_xen_tools(ramfs, machine["xen_tools"])
@@ -133,17 +150,42 @@ def build_dom0(machine, path, guest_image):
     ramfs.folder("run")
     environment = f"EXIT_PORT={EXIT_PORT:#x} EXIT_PASSED={PASSED:02x} EXIT_FAILED={FAILED:02x}\n"
     ramfs.file("etc/rig.env", environment.encode())
-    ramfs.file("bin/guest", _read(_script(machine, "guest.sh")), executable=True)
-    ramfs.copy("lib/rig.sh", _script(machine, "dom0_lib.sh"))
-    ramfs.copy("lib/test_main.sh", _script(machine, "test_main.sh"))
+    ramfs.file("bin/guest", _read(script_path(machine, "guest.sh")), executable=True)
+    ramfs.copy("lib/rig.sh", script_path(machine, "dom0_lib.sh"))
+    ramfs.copy("lib/test_main.sh", script_path(machine, "test_main.sh"))
     if machine["script"]:
         ramfs.copy("test/script", machine["script"])
-    ramfs.copy("lib/shell.sh", _script(machine, "shell.sh"))
+    ramfs.copy("lib/shell.sh", script_path(machine, "shell.sh"))
     ramfs.copy("boot/vmlinux", machine["kernel"])
     ramfs.copy("boot/guest.cpio", guest_image)
     for name in machine["guests"]:
         ramfs.file(f"guests/{name}.cfg", guest_config(machine, name, "/boot/vmlinux", "/boot/guest.cpio").encode())
+    if more:
+        more(ramfs)
     ramfs.write(path)
+
+
+def _kvm_boots(machine):
+    """Whether Xen itself comes up with KVM: some machines have a /dev/kvm that cannot do it."""
+    command = [qemu(), *KVM, "-smp", "2", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
+    command += ["-kernel", machine["xen"], "-append", XEN_ARGS]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        limit = threading.Timer(KVM_SECONDS, process.kill)
+        limit.start()
+        try:
+            return any(KVM_LINE in line for line in process.stdout)
+        finally:
+            limit.cancel()
+            process.kill()
+
+
+def acceleration(machine):
+    """Software, unless KVM is asked for by ARGOSY_XEN_ACCEL=kvm and shows that it can."""
+    if os.environ.get("ARGOSY_XEN_ACCEL") != "kvm":
+        return SOFTWARE
+    works = _kvm_boots(machine)
+    print("xen_nested: KVM boots Xen and is used" if works else "xen_nested: KVM does not boot Xen here; software is used", flush=True)
+    return KVM if works else SOFTWARE
 
 
 def qemu_command(machine, dom0_image):
@@ -152,7 +194,7 @@ def qemu_command(machine, dom0_image):
     # In -initrd a comma separates modules; a doubled one is a comma.
     kernel_args = f"{KERNEL_ARGS} {machine['kernel_args']}".replace(",", ",,")
     return [
-        *[qemu(), "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", str(memory)],
+        *[qemu(), *acceleration(machine), "-smp", "2", "-m", str(memory)],
         *["-nodefaults", "-display", "none", "-no-reboot"],
         *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
         *["-kernel", machine["xen"], "-append", f"{XEN_ARGS} {XEN_CPU_ARGS} {dom0} {machine['xen_args']}"],
@@ -167,6 +209,11 @@ class Consoles:
         self.alarms = Alarms(allowed)
         self._keep = keep
         self._start = time.monotonic()
+
+    def raw_line(self, port, line):
+        text = OVERWRITTEN.sub("", line.decode(errors="replace").rstrip("\r\n"))
+        if text:
+            self.line(port, text)
 
     def line(self, port, line):
         source, text = "", line
@@ -185,9 +232,9 @@ class Consoles:
         self._keep.write(out)
 
 
-def run(machine, dom0_image, consoles):
-    """QEMU's exit status, or None if the time limit struck."""
-    ports, command = {}, qemu_command(machine, dom0_image)
+def run(machine, dom0_image, consoles, devices=()):
+    """QEMU's exit status, or None if the time limit struck.  `devices` are more arguments of QEMU."""
+    ports, command = {}, [*qemu_command(machine, dom0_image), *devices]
     for name in ["com1", "com2"]:
         ours, theirs = socket.socketpair()
         ports[name] = (ours, theirs)
@@ -214,9 +261,7 @@ def run(machine, dom0_image, consoles):
                         selector.unregister(key.fileobj)
                         lines.append(pending[key.data])
                     for line in lines:
-                        text = OVERWRITTEN.sub("", line.decode(errors="replace").rstrip("\r"))
-                        if text:
-                            consoles.line(key.data, text)
+                        consoles.raw_line(key.data, line)
             return process.wait()
         finally:
             process.kill()
@@ -224,21 +269,21 @@ def run(machine, dom0_image, consoles):
                 ours.close()
 
 
-def verdict(status, alarms):
+def verdict(status, alarms, passed=PASSED_STATUS, whose="QEMU's"):
     """What is wrong with a run, line by line; empty if it passed."""
     wrong = []
     if status is None:
         wrong.append("the time limit struck")
-    elif status != PASSED_STATUS:
-        wrong.append(f"the script did not pass (QEMU's exit status: {status})")
+    elif status != passed:
+        wrong.append(f"the script did not pass ({whose} exit status: {status})")
     return wrong + [f"alarm on a console: {line}" for line in alarms]
 
 
-def build_images(machine, folder):
+def build_images(machine, folder, more=None):
     """The image of dom0, which contains the guests'."""
     guest_image, dom0_image = os.path.join(folder, "guest.cpio"), os.path.join(folder, "dom0.cpio")
     build_guest(machine, guest_image)
-    build_dom0(machine, dom0_image, guest_image)
+    build_dom0(machine, dom0_image, guest_image, more)
     return dom0_image
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""@debian_xen: Xen's source package and Debian's Xen tools, which tools/setup --full fetches.
+"""@debian_xen: Xen's source package, Debian's Xen tools, and an sshd for dom0, which tools/setup --full fetches.
 
 Without them every target is empty, so that the rest of the tree still builds; what needs Xen says what is missing.
 """
@@ -32,12 +32,23 @@ filegroup(
         exclude = ["tools/usr/bin/xenstore-control"],
     ),
 )
+
+filegroup(
+    name = "ssh_server",
+    srcs = glob(
+        [
+            "dropbear/usr/sbin/dropbear",
+            "dropbear/usr/lib/x86_64-linux-gnu/*.so*",
+        ],
+        allow_empty = True,
+    ),
+)
 """
 
 def _debian_xen_impl(rctx):
     root = str(rctx.path(Label("//:WORKSPACE")).dirname)
-    for folder in ["source", "tools"]:
-        tree = rctx.path(root + "/.deps/xen/" + folder)
+    for folder, path in {"source": "xen/source", "tools": "xen/tools", "dropbear": "dropbear"}.items():
+        tree = rctx.path(root + "/.deps/" + path)
         if tree.exists:
             rctx.symlink(tree, folder)
     rctx.file("BUILD.bazel", _BUILD)

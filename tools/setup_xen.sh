@@ -30,3 +30,17 @@ fetch_xen() {
   mv "$tmp/xen" "$deps/xen"
   rm -rf "$tmp"
 }
+
+# fetch_ssh_server: a small sshd for dom0 of the rig, unpacked as .deps/dropbear, to test nested-test/run with.
+fetch_ssh_server() {
+  local tmp deb
+  [[ -d $deps/dropbear ]] && return
+  say "fetching dropbear"
+  private_apt
+  tmp=$(mktemp -d "$deps/fetch.XXXXXX")
+  mkdir "$tmp/debs"
+  (cd "$tmp/debs" && apt-get download -q dropbear-bin libtomcrypt1 libtommath1)
+  for deb in "$tmp"/debs/*.deb; do dpkg-deb -x "$deb" "$tmp/dropbear"; done
+  mv "$tmp/dropbear" "$deps/dropbear"
+  rm -rf "$tmp"
+}

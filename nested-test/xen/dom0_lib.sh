@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a test in dom0 may use.  A guest is known by its name; nested-test/README.md has an example.
 
+# On a real host everything is in a folder of its own (remote.sh); in our own dom0 at the root.
+root=${RIG_ROOT:-}
+state=${RIG_STATE:-/tmp/rig}
 log_folder=/var/log/xen/console
-state=/tmp/rig
+[ "$root" ] && log_folder=$root/log
+# For scripts: where the data and the modules are.
+data=$root/data
+modules=$root/lib/modules
 checks=0
 failures=0
 mkdir -p $state
@@ -60,12 +66,24 @@ await() {
 
 # guest_start NAME: creates the guest, does not wait for it.
 guest_start() {
-  xl create -q "/guests/$1.cfg" || die "xl cannot create $1"
+  xl create -q "$root/guests/$1.cfg" || die "xl cannot create $1"
+  xl domid "$1" > "$state/domid-$1" || die "$1 has ended at once"
   : > "$state/up-$1"
+  keep_console "$1"
 }
 
+# keep_console NAME: in our own dom0 xenconsoled keeps the guests' consoles; on a real host it need not.
+keep_console() {
+  [ "$root" ] || return 0
+  guest_tty=$(xenstore-read "/local/domain/$(guest_domid "$1")/console/tty") || die "$1 has no console"
+  cat "$guest_tty" >> "$log_folder/guest-$1.log" 2> /dev/null &
+}
+
+# came_up NAME [OLD]: notes the number of the guest that takes commands now; others may be reading the old one.
+came_up() { rig ready "$@" > "$state/ready-$1" && mv "$state/ready-$1" "$state/domid-$1"; }
+
 # guest_wait NAME: waits until the guest takes commands: its modules are loaded then.
-guest_wait() { rig ready "$1" > "$state/domid-$1" || die "$1 did not come up"; }
+guest_wait() { came_up "$1" || die "$1 did not come up"; }
 
 # guest_create NAME...: all of them at once, and waits.
 guest_create() {
@@ -95,7 +113,8 @@ guest_gone() {
 guest_reboot() {
   guest_old=$(guest_domid "$1")
   xl reboot "$guest_old" > /dev/null || die "xl cannot reboot $1"
-  rig ready "$1" "$guest_old" > "$state/domid-$1" || die "$1 did not come up again"
+  came_up "$1" "$guest_old" || die "$1 did not come up again"
+  keep_console "$1"
 }
 
 # guest_save NAME FILE, guest_restore NAME FILE
@@ -107,7 +126,8 @@ guest_save() {
 guest_restore() {
   xl restore "$2" > "$state/xl.log" 2>&1 || { cat "$state/xl.log" && die "xl cannot restore $1"; }
   : > "$state/up-$1"
-  rig ready "$1" > "$state/domid-$1" || die "$1 did not come back"
+  came_up "$1" || die "$1 did not come back"
+  keep_console "$1"
 }
 
 # guest_console NAME: what the guest's kernel and its process 1 have written so far.

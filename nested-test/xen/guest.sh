@@ -4,4 +4,4 @@
 # 255 if the guest has gone.  Several may run at once; killing this kills the command.
 name=$1
 shift
-exec rig run "$(cat "/tmp/rig/domid-$name")" "$*"
+exec rig run "$(cat "${RIG_STATE:-/tmp/rig}/domid-$name")" "$*"
