@@ -68,6 +68,16 @@ class PerfTest(testing.HatchTest):
     def test_text(self):
         out = self.check(self.a("perf", self.peer, self.port, "--bytes", "1M").finish(), 0)
         self.assertIn(b"sent 1.0 MiB in ", out)
+        self.assertIn(b"round trip of 64 bytes: ", out)
+
+    def test_without_pings(self):
+        arguments = ["perf", self.peer, self.port, "--bytes", "1M", "--pings", "0"]
+        out = self.check(self.a(*arguments).finish(), 0)
+        self.assertIn(b"sent 1.0 MiB in ", out)
+        self.assertNotIn(b"round trip", out)
+        result = json.loads(self.check(self.a(*arguments, "--json").finish(), 0))
+        self.assertEqual((result["bytes"], result["peer"]["port"]), (1 << 20, int(self.port)))
+        self.assertEqual(result["round_trip_us"]["count"], 0)
 
     def test_server_outlives_bad_clients(self):
         self.a(self.peer, self.port).finish(b"nonsense" * 10)

@@ -16,6 +16,7 @@ namespace argosy::hatch {
 namespace {
 
 constexpr char kVersion[] = "hatch (Argosy) 0.1.0";
+constexpr uint64_t kMostPings = 10'000'000;
 constexpr size_t kSmallestPing = 16;
 constexpr size_t kLargestPing = 60 * 1024;  // fits into a datagram of every carrier
 constexpr size_t kLargestBlock = 1 << 20;
@@ -179,13 +180,14 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
       "perf", "Measure throughput and latency: 'perf --server PORT' there, 'perf CID PORT' here");
   peer(perf);
   perf->add_flag("--server", raw.perf_server, "Serve measurements on PORT");
-  uint64_t perf_size = 64 * 1024;
+  uint64_t perf_size = 64 * 1024, pings = 1000;
   CLI::Option* seconds = perf->add_option("--seconds", raw.seconds, "How long (default 5)");
   perf->add_option("--bytes", o.bytes, "How much instead; K, M and G are powers of 1024")
       ->transform(CLI::AsSizeValue(false))
       ->excludes(seconds);
   perf->add_option("--size", perf_size, "Bytes in each write (default 65536)")
       ->transform(CLI::AsSizeValue(false));
+  perf->add_option("--pings", pings, "Round trips before that, 0 for none (default 1000)");
   perf->add_flag("--reverse", o.reverse, "The server sends");
   perf->add_flag("--json", o.json, "Print the result as JSON");
   common(perf, true);
@@ -226,7 +228,8 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
     o.command = Command::kPing;
     o.count = count;
     o.size = ping_size;
-    if (count < 1 || count > 10'000'000) return UsageError("-c takes 1 to 10000000");
+    if (count < 1 || count > kMostPings)
+      return UsageError(absl::StrCat("-c takes 1 to ", kMostPings));
     if (ping_size < kSmallestPing || ping_size > kLargestPing) {
       return UsageError(absl::StrCat("-s takes ", kSmallestPing, " to ", kLargestPing));
     }
@@ -234,6 +237,8 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
   } else if (perf->parsed()) {
     o.command = raw.perf_server ? Command::kPerfServer : Command::kPerf;
     o.size = perf_size;
+    o.count = pings;
+    if (pings > kMostPings) return UsageError(absl::StrCat("--pings takes 0 to ", kMostPings));
     if (perf_size < 1 || perf_size > kLargestBlock) {
       return UsageError(absl::StrCat("--size takes 1 to ", kLargestBlock));
     }

@@ -41,7 +41,7 @@ struct Options {
   bool overwrite = false;
 
   // ping, perf.
-  uint64_t count = 0;
+  uint64_t count = 0;  // round trips
   size_t size = 0;
   absl::Duration duration;
   uint64_t bytes = 0;  // zero: as many as fit into `duration`

@@ -89,6 +89,8 @@ TEST(Options, Measurements) {
   EXPECT_EQ(perf.bytes, 10u << 20);
   EXPECT_EQ(perf.size, 4096u);
   EXPECT_TRUE(perf.reverse && perf.json);
+  EXPECT_EQ(perf.count, 1000u);
+  EXPECT_EQ(Good("perf 3 9 --pings 0").count, 0u);
   EXPECT_EQ(Good("perf 3 9 --seconds 0.5").duration, absl::Milliseconds(500));
 }
 
@@ -127,6 +129,7 @@ TEST(Options, MistakesAreNamedInOneLine) {
       {"ping -s 15 3 1", "-s takes 16"},
       {"ping -c 0 3 1", "-c takes 1"},
       {"perf --size 2M 3 1", "--size takes"},
+      {"perf --pings 10000001 3 1", "--pings takes"},
       {"perf --seconds 1 --bytes 1 3 1", "--bytes"},
   };
   for (const auto& [line, expected] : mistakes) {

@@ -38,7 +38,6 @@ constexpr size_t kResultSize = 8;
 constexpr uint32_t kLargestBlock = 1 << 20;
 constexpr uint64_t kLongest = 1'000'000'000;  // milliseconds
 constexpr size_t kReadSize = 256 * 1024;
-constexpr uint64_t kPings = 1000;
 constexpr size_t kPingSize = 64;
 // A peer that neither sends nor takes anything for so long has failed; the server must not wait for
 // it for ever.
@@ -164,9 +163,9 @@ absl::StatusOr<Socket> Begin(const Session& session, const Request& request) {
 absl::Status MeasureLatency(const Session& session, PerfResult& result) {
   absl::StatusOr<Socket> socket = Begin(session, {Mode::kEcho, kPingSize, 0, 0});
   if (!socket.ok()) return socket.status();
-  result.peer = socket->peer();
   StreamCarrier carrier(socket->fd(), kPatience);
-  absl::StatusOr<LatencySummary> latency = MeasureRoundTrips(carrier, kPings, kPingSize, kPatience);
+  absl::StatusOr<LatencySummary> latency =
+      MeasureRoundTrips(carrier, session.options.count, kPingSize, kPatience);
   if (!latency.ok()) return session.Failed(*socket, latency.status());
   if (Stopped()) return StoppedError();
   result.ping_size = kPingSize;
@@ -204,6 +203,7 @@ absl::Status MeasureThroughput(const Session& session, PerfResult& result) {
       static_cast<uint64_t>(absl::ToInt64Milliseconds(options.duration)), options.bytes};
   absl::StatusOr<Socket> socket = Begin(session, request);
   if (!socket.ok()) return socket.status();
+  result.peer = socket->peer();
   const absl::Status status = Carry(socket->fd(), request, result);
   // What came by time has no length to compare: a server that died looks like one that is done.
   return status.ok() ? session.Finish(*socket, Patience()) : session.Failed(*socket, status);
@@ -228,11 +228,16 @@ double Gigabits(const PerfResult& r) { return r.seconds > 0 ? r.bytes * 8 / r.se
 }  // namespace
 
 std::string FormatText(const PerfResult& r) {
-  return absl::StrFormat(
-      "%s %s in %.2f s, %.2f Gbit/s in writes of %d bytes\n"
-      "round trip of %d bytes: min %.1f us  p50 %.1f us  p90 %.1f us  p99 %.1f us  max %.1f us\n",
-      r.reverse ? "received" : "sent", FormatBytes(r.bytes), r.seconds, Gigabits(r), r.block,
-      r.ping_size, r.latency.min, r.latency.p50, r.latency.p90, r.latency.p99, r.latency.max);
+  std::string text = absl::StrFormat("%s %s in %.2f s, %.2f Gbit/s in writes of %d bytes\n",
+                                     r.reverse ? "received" : "sent", FormatBytes(r.bytes),
+                                     r.seconds, Gigabits(r), r.block);
+  if (r.latency.sent > 0) {
+    absl::StrAppendFormat(
+        &text,
+        "round trip of %d bytes: min %.1f us  p50 %.1f us  p90 %.1f us  p99 %.1f us  max %.1f us\n",
+        r.ping_size, r.latency.min, r.latency.p50, r.latency.p90, r.latency.p99, r.latency.max);
+  }
+  return text;
 }
 
 std::string FormatJson(const PerfResult& r) {
@@ -251,7 +256,9 @@ absl::Status RunPerf(const Session& session) {
   result.transport = session.transport.uri();
   result.reverse = session.options.reverse;
   result.block = session.options.size;
-  if (absl::Status s = MeasureLatency(session, result); !s.ok()) return s;
+  if (session.options.count > 0) {
+    if (absl::Status s = MeasureLatency(session, result); !s.ok()) return s;
+  }
   if (absl::Status s = MeasureThroughput(session, result); !s.ok()) return s;
   const std::string text = session.options.json ? FormatJson(result) : FormatText(result);
   if (fputs(text.c_str(), stdout) < 0 || fflush(stdout) != 0) {

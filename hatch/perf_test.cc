@@ -28,7 +28,8 @@ TEST(FormatText, NamesTheDirection) {
   r.reverse = true;
   r.bytes = 1 << 30;
   r.seconds = 1;
-  EXPECT_EQ(FormatText(r).substr(0, 43), "received 1.0 GiB in 1.00 s, 8.59 Gbit/s in ");
+  r.block = 4096;
+  EXPECT_EQ(FormatText(r), "received 1.0 GiB in 1.00 s, 8.59 Gbit/s in writes of 4096 bytes\n");
 }
 
 }  // namespace
