@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import unittest
@@ -13,8 +14,9 @@ import unittest
 import xen_nested
 import xen_remote
 import xen_rig
+from machine import needed
 
-HOST, TEST, *SERVER = sys.argv[1:]
+HOST, TEST, SSH_SERVER = sys.argv[1:]
 del sys.argv[1:]
 ADDRESS = "127.0.0.1"
 
@@ -46,8 +48,9 @@ class Host:
         ramfs.file("etc/profile", b"")
         ramfs.folder("etc/dropbear")
         ramfs.symlink("usr/sbin/xl", "../lib/xen/bin/xl")  # where a Xen host has it
-        programs = {"bin/dropbear": path for path in SERVER if path.endswith("/dropbear")}
-        xen_rig.add_programs(ramfs, programs, {os.path.dirname(path) for path in SERVER if ".so" in path})
+        with tarfile.open(SSH_SERVER) as tar:
+            tar.extractall(self._folder)
+        xen_rig.add_programs(ramfs, {"bin/dropbear": os.path.join(self._folder, "dropbear")}, [self._folder])
 
     def _run(self):
         host, machine = self, xen_rig.load(HOST)
@@ -88,7 +91,7 @@ class XenRemoteTest(unittest.TestCase):
                 xen_remote.ssh_command(bad)
 
     def test_the_smoke_test_on_a_host_and_one_that_fails(self):
-        self.assertTrue(SERVER, "dropbear is not there; run: tools/setup --full")
+        needed(SSH_SERVER, "dropbear is not there")
         with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
             host = Host(folder)
             host.wait_until_ready()

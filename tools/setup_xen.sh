@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154,SC2164 # variables of tools/setup, which also ends where cd fails
 # Part of tools/setup --full: what the nested Xen rig is made of, under .deps/xen.  Sourced there.
 
 # The hypervisor is built from this source package; what dom0 runs comes from the same version.
