@@ -20,6 +20,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "transport/error.h"
 
 namespace argosy {
@@ -28,6 +29,9 @@ namespace {
 // A SEQPACKET message must fit the peer's buffer; this is the kernel's default
 // (VIRTIO_VSOCK_DEFAULT_BUF_SIZE).
 constexpr size_t kDefaultBuffer = 256 * 1024;
+
+// What one packet of the kernel's own transports holds (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
+constexpr size_t kMaxDatagram = 64 * 1024;
 
 constexpr absl::string_view kNoCarrier =
     "no transport of the kernel leads there; is its module loaded (vsock_loopback for this "
@@ -42,21 +46,33 @@ sockaddr_vm SocketAddress(Address address) {
   return vm;
 }
 
-absl::StatusOr<UniqueFd> NewSocket(SocketType type) {
-  const int kind = type == SocketType::kStream ? SOCK_STREAM : SOCK_SEQPACKET;
+absl::StatusOr<UniqueFd> NewSocket(int kind) {
   UniqueFd fd(socket(AF_VSOCK, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (fd.valid()) return fd;
   switch (errno) {
     case EAFNOSUPPORT:
       return ErrnoError(ENODEV, "this kernel has no AF_VSOCK; try: modprobe vsock");
     case ESOCKTNOSUPPORT:
-      return ErrnoError(ESOCKTNOSUPPORT, "this kernel's AF_VSOCK has no SOCK_SEQPACKET");
+      return ErrnoError(ESOCKTNOSUPPORT, "this kernel's AF_VSOCK has no such type of socket");
     case EPERM:
     case EACCES:
       return ErrnoError(EACCES, "AF_VSOCK is denied here (a container's seccomp filter?)");
     default:
       return SystemError(errno, "socket(AF_VSOCK)");
   }
+}
+
+absl::StatusOr<UniqueFd> NewSocket(SocketType type) {
+  return NewSocket(type == SocketType::kStream ? SOCK_STREAM : SOCK_SEQPACKET);
+}
+
+absl::StatusOr<UniqueFd> NewDatagramSocket() {
+  absl::StatusOr<UniqueFd> fd = NewSocket(SOCK_DGRAM);
+  // The kernel knows the type, but has no transport for it.
+  if (ErrnoOf(fd.status()) != ENODEV) return fd;
+  return ErrnoError(ESOCKTNOSUPPORT,
+                    "no transport of the kernel has datagrams (vsock_argo_transport has); use a "
+                    "stream or SEQPACKET");
 }
 
 absl::StatusOr<Address> LocalAddress(int fd) {
@@ -214,15 +230,50 @@ class KernelListener : public Listener {
   const SocketType type_;
 };
 
+class KernelDatagramSocket : public DatagramSocket {
+ public:
+  KernelDatagramSocket(UniqueFd fd, Address local) : fd_(std::move(fd)), local_(local) {}
+  int fd() const override { return fd_.get(); }
+  Address local() const override { return local_; }
+
+  absl::Status SendTo(absl::Span<const uint8_t> bytes, Address to) override {
+    if (bytes.size() > kMaxDatagram) {
+      return ErrnoError(EMSGSIZE,
+                        absl::StrCat("a datagram holds at most ", kMaxDatagram, " bytes"));
+    }
+    const sockaddr_vm vm = SocketAddress(to);
+    if (sendto(fd_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&vm),
+               sizeof(vm)) >= 0) {
+      return absl::OkStatus();
+    }
+    if (errno == ENODEV) return ErrnoError(ENODEV, absl::StrCat(ToString(to), ": ", kNoCarrier));
+    return SystemError(errno, absl::StrCat("send to ", ToString(to)));
+  }
+
+  absl::StatusOr<Datagram> ReceiveFrom(absl::Span<uint8_t> buffer) override {
+    sockaddr_vm vm = {};
+    socklen_t length = sizeof(vm);
+    const ssize_t size = recvfrom(fd_.get(), buffer.data(), buffer.size(), MSG_TRUNC,
+                                  reinterpret_cast<sockaddr*>(&vm), &length);
+    if (size < 0) return SystemError(errno, "recvfrom");
+    return Datagram{static_cast<size_t>(size), {vm.svm_cid, vm.svm_port}};
+  }
+
+ private:
+  UniqueFd fd_;
+  const Address local_;
+};
+
 class KernelTransport : public Transport {
  public:
-  explicit KernelTransport(bool seqpacket) : seqpacket_(seqpacket) {}
+  KernelTransport(bool seqpacket, bool datagram) : seqpacket_(seqpacket), datagram_(datagram) {}
 
   std::string uri() const override { return "kernel:"; }
 
   Capabilities capabilities() const override {
     Capabilities c;
     c.seqpacket = seqpacket_;
+    c.datagram = datagram_;
     c.rcvlowat = true;
     c.record_marks = true;
     c.af_vsock = true;
@@ -240,6 +291,7 @@ class KernelTransport : public Transport {
     c.counts_unread = KernelIsAtLeast(6, 17);
     c.counts_unsent = KernelIsAtLeast(6, 12);
     c.max_message = seqpacket_ ? kDefaultBuffer : 0;
+    c.max_datagram = datagram_ ? kMaxDatagram : 0;
     return c;
   }
 
@@ -291,12 +343,21 @@ class KernelTransport : public Transport {
     return absl::make_unique<KernelListener>(*std::move(fd), Address{*cid, local->port}, type);
   }
 
-  absl::StatusOr<std::unique_ptr<DatagramSocket>> BindDatagram(uint32_t) override {
-    return ErrnoError(ESOCKTNOSUPPORT, "kernel: carries no datagrams; use a stream or SEQPACKET");
+  absl::StatusOr<std::unique_ptr<DatagramSocket>> BindDatagram(uint32_t port) override {
+    const absl::StatusOr<uint32_t> cid = LocalCid();
+    if (!cid.ok()) return cid.status();
+    absl::StatusOr<UniqueFd> fd = NewDatagramSocket();
+    if (!fd.ok()) return fd.status();
+    const absl::Status bound = BindTo(fd->get(), port);
+    if (!bound.ok()) return bound;
+    const absl::StatusOr<Address> local = LocalAddress(fd->get());
+    if (!local.ok()) return local.status();
+    return absl::make_unique<KernelDatagramSocket>(*std::move(fd), Address{*cid, local->port});
   }
 
  private:
   const bool seqpacket_;
+  const bool datagram_;
 };
 
 }  // namespace
@@ -307,7 +368,8 @@ absl::StatusOr<std::unique_ptr<Transport>> OpenKernel(absl::string_view uri) {
   }
   const absl::StatusOr<UniqueFd> stream = NewSocket(SocketType::kStream);
   if (!stream.ok()) return Annotate(stream.status(), uri);
-  return absl::make_unique<KernelTransport>(NewSocket(SocketType::kSeqpacket).ok());
+  return absl::make_unique<KernelTransport>(NewSocket(SocketType::kSeqpacket).ok(),
+                                            NewDatagramSocket().ok());
 }
 
 }  // namespace argosy
