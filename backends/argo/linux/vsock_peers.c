@@ -87,6 +87,11 @@ static u16 argo_op(struct sk_buff *skb)
 	return le16_to_cpu(virtio_vsock_hdr(skb)->op);
 }
 
+static bool is_dgram(struct sk_buff *skb)
+{
+	return le16_to_cpu(virtio_vsock_hdr(skb)->type) == ARGO_VSOCK_TYPE_DGRAM;
+}
+
 /* ---- what the link asks for ---- */
 
 static int op_sendv(void *ctx, u16 dst, u32 type, const struct argo_iov *iov, u32 niov)
@@ -361,9 +366,12 @@ static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
 
 static int send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
-	if (peer->slot.max_payload && skb->len > peer->slot.max_payload)
+	if (!peer->slot.max_payload || skb->len <= peer->slot.max_payload)
+		return send_whole(peer, skb);
+	if (!is_dgram(skb))
 		return send_pieces(peer, skb);
-	return send_whole(peer, skb);
+	kfree_skb(skb); /* in pieces it would be several */
+	return -EMSGSIZE;
 }
 
 static void send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue)
@@ -490,7 +498,8 @@ static void on_ready(struct argo_ring *ring)
 int argo_vsock_send(struct sk_buff *skb)
 {
 	const int len = skb->len;
-	const u16 op = argo_op(skb);
+	const bool request = argo_op(skb) == VIRTIO_VSOCK_OP_REQUEST;
+	const bool dgram = is_dgram(skb);
 	struct argo_vsock_peer *peer = get_peer(le64_to_cpu(virtio_vsock_hdr(skb)->dst_cid));
 	int ret = -ENODEV;
 
@@ -508,7 +517,9 @@ int argo_vsock_send(struct sk_buff *skb)
 	mutex_unlock(&peer->lock);
 	put_peer(peer);
 	/* Without a session the connection is being reset; the socket learns that by itself. */
-	return ret < 0 && op == VIRTIO_VSOCK_OP_REQUEST ? ret : len;
+	if (ret < 0 && (request || (dgram && ret == -EMSGSIZE)))
+		return ret;
+	return len;
 }
 
 bool argo_vsock_is_blocked(u32 cid)
