@@ -34,15 +34,18 @@ class XenRigTest(unittest.TestCase):
         self.assertEqual(len(wrong), 1, wrong)
         self.assertRegex(wrong[0], r"^alarm on a console: alpha: .*WARNING: CPU: 0 PID: 1 at nowhere.c:1$")
 
-    def test_a_command_that_fails_in_a_guest(self):
+    def test_a_command_that_fails_in_a_guest_and_a_leak_of_its_kernel(self):
         wrong, console = self.boot("""
             guest_create alpha
             check "fine" guest alpha true
             check "not fine" guest alpha false
+            # Debian's kernel has no kmemleak; what is there tells of a leak.
+            guest alpha 'mount -t tmpfs tmpfs /sys/kernel/debug; echo "unreferenced object" > /sys/kernel/debug/kmemleak'
         """)
         self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
         self.assertIn("not ok 2 - not fine\n", console)
-        self.assertIn("1..2\n", console)
+        self.assertIn("not ok 3 - alpha leaks no memory\n", console)
+        self.assertIn("1..3\n", console)
 
     def test_a_guest_that_crashes_by_itself(self):
         wrong, console = self.boot("""

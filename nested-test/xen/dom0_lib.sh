@@ -138,15 +138,26 @@ guest_await() { rig await "$log_folder/guest-$1.log" "$2"; }
 
 # --- the end, by test_main.sh
 
+# What a debug kernel's kmemleak has found by now; Debian's kernels have none.
+leaks='if [ -e /sys/kernel/debug/kmemleak ]; then echo scan > /sys/kernel/debug/kmemleak && cat /sys/kernel/debug/kmemleak; fi'
+
+no_leaks() {
+  [ -z "$2" ] && return
+  echo "$2"
+  fail "$1 leaks no memory"
+}
+
 # Guests that should be there must be; what they have written must have come out before dom0 ends the machine.
 finish_guests() {
   for guest_file in "$state"/up-*; do
     [ -e "$guest_file" ] || continue
     guest_name=${guest_file#"$state"/up-}
+    no_leaks "$guest_name" "$(guest "$guest_name" "$leaks")"
     if guest "$guest_name" "echo rig-last-line > /dev/console"; then
       guest_await "$guest_name" rig-last-line
     else
       fail "$guest_name is still there at the end"
     fi
   done
+  no_leaks dom0 "$(eval "$leaks")"
 }
