@@ -406,7 +406,16 @@ static void receive(struct argo_link* link, struct argo_peer* peer,
   }
 }
 
-/* Reads one ring within its budget.  Returns the bytes freed since the last notify. */
+/* Whether Xen may have refused a message while the one that was just released still lay in the ring.
+ * Then its sender waits for our notify; else nobody does, and a hypercall is saved. */
+static int may_have_refused(const struct argo_ring_reader* reader, uint32_t released) {
+  const uint32_t largest = ARGO_MESSAGE_HEADER_SIZE + argo_slots(ARGO_LINK_MAX_MESSAGE);
+
+  return argo_ring_used(reader) + released + largest >= reader->len;
+}
+
+/* Reads one ring within its budget.  Returns the bytes freed, since the last notify, that somebody
+ * may wait for. */
 static uint32_t drain(struct argo_link* link, struct argo_peer* peer, uint64_t now_ms) {
   const uint64_t session = peer->incarnation;
   const uint32_t quarter = peer->ring.len / 4;
@@ -434,7 +443,7 @@ static uint32_t drain(struct argo_link* link, struct argo_peer* peer, uint64_t n
     argo_ring_release(&peer->ring, &message);
     bytes = ARGO_MESSAGE_HEADER_SIZE + argo_slots(message.len);
     taken += bytes;
-    freed += bytes;
+    if (freed > 0 || may_have_refused(&peer->ring, bytes)) freed += bytes;
     if (freed >= quarter) {
       link->ops->notify(link->ctx, NULL, 0);
       freed = 0;
@@ -467,7 +476,7 @@ int argo_link_interrupt(struct argo_link* link, uint64_t now_ms) {
 
 /* ---- time ---- */
 
-/* Returns the bytes that reading the ring freed. */
+/* Returns what drain() does. */
 static uint32_t probe(struct argo_link* link, struct argo_peer* peer, uint64_t now_ms) {
   uint32_t freed;
 

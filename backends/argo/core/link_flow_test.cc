@@ -345,6 +345,32 @@ TEST_F(Flow, WakesSendersEachQuarterAndAtTheEnd) {
   EXPECT_EQ(xen.wakes, static_cast<int>(bytes / (8192 / 4)) + 1);
 }
 
+TEST(FlowWakes, OnlyWhereTheLargestMessageCouldBeRefused) {
+  const uint32_t kLargest = ARGO_MESSAGE_HEADER_SIZE + argo_slots(ARGO_LINK_MAX_MESSAGE);
+  for (const bool refused : {true, false}) {
+    FakeXen xen;
+    FakeDomain& a = xen.Add(1);
+    FakeDomain& b = xen.Add(2);
+    a.ring_len = b.ring_len = 2 * kLargest + (refused ? 0 : ARGO_SLOT_SIZE);
+    Connect(xen, a, b);
+    ASSERT_EQ(a.Send(2, 1, ARGO_LINK_MAX_MESSAGE), 0);
+    if (refused) {
+      ASSERT_EQ(a.Send(2, 2, ARGO_LINK_MAX_MESSAGE), 1) << "it waits";
+    }
+    xen.wakes = 0;
+    b.Interrupt();
+    EXPECT_EQ(xen.wakes > 0, refused);
+    xen.Run();
+    EXPECT_EQ(b.Peer(1).count.rx_messages, refused ? 2u : 1u);
+    EXPECT_EQ(a.State(2), ARGO_PEER_READY);
+
+    a.Send(2, 3);
+    xen.wakes = 0;
+    b.Interrupt();
+    EXPECT_EQ(xen.wakes, 0) << "an almost empty ring refuses nothing";
+  }
+}
+
 TEST_F(Flow, AsksAndWakesWithOneNotify) {
   Fill(a, 2);
   b.Send(1, 1);

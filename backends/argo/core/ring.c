@@ -70,6 +70,16 @@ void argo_ring_release(struct argo_ring_reader* reader, const struct argo_ring_m
   STORE_RELEASE(reader->header->rx_ptr, reader->rx_ptr);
 }
 
+uint32_t argo_ring_used(const struct argo_ring_reader* reader) {
+  uint32_t tx;
+
+  /* The store of rx_ptr before the load of tx_ptr. */
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  tx = LOAD_ACQUIRE(reader->header->tx_ptr);
+  /* Nonsense is found by the next peek. */
+  return tx >= reader->rx_ptr ? tx - reader->rx_ptr : tx - reader->rx_ptr + reader->len;
+}
+
 /* ---- filling ---- */
 
 /* Xen's reading of whatever the owner wrote there. */

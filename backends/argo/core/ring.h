@@ -86,6 +86,13 @@ int argo_ring_peek(struct argo_ring_reader* reader, struct argo_ring_message* me
  * or notify; only a notify by the owner wakes senders that wait (test C18). */
 void argo_ring_release(struct argo_ring_reader* reader, const struct argo_ring_message* message);
 
+/*
+ * Bytes in the ring as Xen counts them.  Behind argo_ring_release() this sees every message that Xen
+ * had put into the ring before it saw the release: what Xen refused before that, it refused for want
+ * of less than len - (this + the released bytes).
+ */
+uint32_t argo_ring_used(const struct argo_ring_reader* reader);
+
 /* ---- Xen's side: filling ---- */
 
 struct argo_ring_writer {

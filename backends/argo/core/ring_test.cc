@@ -179,6 +179,22 @@ TEST(Ring, OneSlotStaysFree) {
   EXPECT_EQ(argo_ring_writer_admits(&ring.writer, 0), -ARGO_EAGAIN);
 }
 
+TEST(RingReader, CountsWhatXenCounts) {
+  Ring ring(256);
+  for (int round = 0; round < 20; ++round) {  // wraps several times
+    EXPECT_EQ(argo_ring_used(&ring.reader), 0u);
+    for (uint32_t messages = 1; messages <= 3; ++messages) {
+      ASSERT_EQ(ring.Insert(Bytes(20)), 0);
+      EXPECT_EQ(argo_ring_used(&ring.reader), messages * 48);
+    }
+    for (uint32_t left = 3; left > 0; --left) {
+      ASSERT_EQ(ring.Peek(), 1);
+      ring.Release();
+      EXPECT_EQ(argo_ring_used(&ring.reader), (left - 1) * 48);
+    }
+  }
+}
+
 TEST(RingWriter, RefusesLengthsThatWouldWrapArithmetic) {
   Ring ring(256);
   for (uint32_t len : {0xFFFFFFFFu, 0xFFFFFFF1u, 0xFFFFFFF0u, 0xFFFFFFE0u, 0x1000000u}) {

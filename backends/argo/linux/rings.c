@@ -165,6 +165,7 @@ EXPORT_SYMBOL_GPL(argo_ring_alive);
 /* core/ring.c is compiled into this module for all. */
 EXPORT_SYMBOL_GPL(argo_ring_peek);
 EXPORT_SYMBOL_GPL(argo_ring_release);
+EXPORT_SYMBOL_GPL(argo_ring_used);
 
 void argo_rings_show(struct seq_file *m)
 {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Packets under way, for each socket.
+ * What the kernel's helpers do not count for a socket.
  *
- * Credit counts bytes, but what a receiver keeps costs it a few hundred bytes more per packet:
- * Linux resets a connection whose queued packets alone would fill its buffer.  So at most buf_alloc
- * / 1024 packets, and at most 256, are under way at a time (docs/protocol.md, Credit).
+ * Out: packets under way.  Credit counts bytes, but what a receiver keeps costs it a few hundred
+ * bytes more per packet: Linux resets a connection whose queued packets alone would fill its
+ * buffer.  So at most buf_alloc / 1024 packets, and at most 256, are under way at a time
+ * (docs/protocol.md, Credit).  They are counted in two halves.  A half that is full is closed with
+ * the number of its last byte; when the peer's fwd_cnt has reached that, all of it is taken.
  *
- * The packets are counted in two halves.  A half that is full is closed with the number of its last
- * byte; when the peer's fwd_cnt has reached that, all of it is taken.
+ * In: what the peer was told.  The helpers send CREDIT_UPDATE each time a reader has emptied its
+ * queue: behind every packet where two programs take turns.  Here it is held back until a quarter
+ * of the window or of those packets was taken, unless the peer has asked or sends no more, or the
+ * reader waits for more than a byte (SO_RCVLOWAT).
  */
 #include <linux/hashtable.h>
 #include <linux/slab.h>
@@ -22,10 +26,18 @@ struct meter {
 	struct hlist_node node;
 	const struct vsock_sock *vsk;
 	struct rcu_head rcu;
+
+	/* Out, under the socket's lock. */
 	u32 closed;     /* packets of the closed half, 0: none */
 	u32 closed_end; /* tx_cnt behind its last byte */
 	u32 open;       /* packets of the open half */
 	u32 open_end;
+
+	/* In. */
+	u32 told_fwd_cnt, told_buf_alloc; /* under the socket's lock */
+	u32 small;      /* packets too small for the bytes to tell; written by rx_work */
+	u32 told_small; /* those of them that were taken when the peer was told */
+	bool asked;
 };
 
 static DEFINE_HASHTABLE(meters, 8);
@@ -69,29 +81,29 @@ void argo_vsock_meter_remove(struct vsock_sock *vsk)
 	kfree_rcu(meter, rcu);
 }
 
-static u32 half_limit(const struct virtio_vsock_sock *vvs)
+static u32 packet_limit(u32 window)
 {
-	return max(min(vvs->peer_buf_alloc / BYTES_PER_PACKET, MAX_PACKETS) / 2, 1u);
+	return min(window / BYTES_PER_PACKET, MAX_PACKETS);
 }
 
 bool argo_vsock_meter_is_full(struct vsock_sock *vsk)
 {
 	struct virtio_vsock_sock *vvs = vsk->trans;
 	struct meter *meter = find(vsk);
-	u32 fwd_cnt, limit;
+	u32 fwd_cnt, half;
 
 	if (!meter)
 		return false;
 	spin_lock_bh(&vvs->tx_lock);
 	fwd_cnt = vvs->peer_fwd_cnt;
-	limit = half_limit(vvs);
+	half = max(packet_limit(vvs->peer_buf_alloc) / 2, 1u);
 	spin_unlock_bh(&vvs->tx_lock);
 
 	if (meter->closed && (s32)(fwd_cnt - meter->closed_end) >= 0)
 		meter->closed = 0;
 	if (meter->open && (s32)(fwd_cnt - meter->open_end) >= 0)
 		meter->open = 0;
-	if (meter->open < limit)
+	if (meter->open < half)
 		return false;
 	if (meter->closed)
 		return true;
@@ -112,4 +124,62 @@ void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes)
 	spin_lock_bh(&vvs->tx_lock);
 	meter->open_end = vvs->tx_cnt;
 	spin_unlock_bh(&vvs->tx_lock);
+}
+
+void argo_vsock_meter_small(struct vsock_sock *vsk)
+{
+	struct meter *meter = find(vsk);
+
+	if (meter)
+		WRITE_ONCE(meter->small, meter->small + 1);
+}
+
+void argo_vsock_meter_asked(struct vsock_sock *vsk)
+{
+	struct meter *meter = find(vsk);
+
+	if (meter)
+		WRITE_ONCE(meter->asked, true);
+}
+
+static bool can_wait(const struct meter *meter, struct vsock_sock *vsk, u32 fwd_cnt, u32 buf_alloc)
+{
+	const struct virtio_vsock_sock *vvs = vsk->trans;
+	/* A sender fills no more than its own buffer's size. */
+	const u32 window = min(READ_ONCE(vvs->peer_buf_alloc), buf_alloc);
+	const u32 unread = READ_ONCE(vvs->rx_bytes);
+	/* One may be counted and not queued yet. */
+	const u32 small = READ_ONCE(meter->small) - meter->told_small + 1;
+
+	return !READ_ONCE(meter->asked) && buf_alloc == meter->told_buf_alloc &&
+	       sk_vsock(vsk)->sk_rcvlowat <= 1 && !(vsk->peer_shutdown & SEND_SHUTDOWN) &&
+	       (u64)(fwd_cnt - meter->told_fwd_cnt) + unread <= window / 4 &&
+	       small < packet_limit(window) / 4;
+}
+
+bool argo_vsock_meter_holds(const struct sk_buff *skb, const struct virtio_vsock_hdr *header)
+{
+	const u32 fwd_cnt = le32_to_cpu(header->fwd_cnt);
+	const u32 buf_alloc = le32_to_cpu(header->buf_alloc);
+	struct vsock_sock *vsk;
+	struct meter *meter;
+	bool empty;
+
+	if (!skb->sk)
+		return false;
+	vsk = vsock_sk(skb->sk);
+	meter = find(vsk);
+	if (!meter || !vsk->trans)
+		return false;
+	if (le16_to_cpu(header->op) == VIRTIO_VSOCK_OP_CREDIT_UPDATE &&
+	    can_wait(meter, vsk, fwd_cnt, buf_alloc))
+		return true;
+	meter->told_fwd_cnt = fwd_cnt;
+	meter->told_buf_alloc = buf_alloc;
+	empty = READ_ONCE(((struct virtio_vsock_sock *)vsk->trans)->rx_bytes) == 0;
+	if (empty) {
+		meter->told_small = READ_ONCE(meter->small);
+		WRITE_ONCE(meter->asked, false);
+	}
+	return false;
 }

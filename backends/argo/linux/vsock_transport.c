@@ -143,7 +143,9 @@ static bool is_flooded(struct vsock_sock *vsk)
 	return vvs && (u64)skb_queue_len_lockless(&vvs->rx_queue) * SMALL_PACKET > vvs->buf_alloc;
 }
 
-/* Whether the packet ends its connection in a way that the helpers do not know. */
+/* Tells the meter what it must know, and whether the packet ends its connection in a way that the
+ * helpers do not know.
+ */
 static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr *header)
 {
 	const u16 op = le16_to_cpu(header->op);
@@ -151,7 +153,7 @@ static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr
 	bool fatal = false;
 	struct sock *sk;
 
-	if (op != VIRTIO_VSOCK_OP_RST &&
+	if (op != VIRTIO_VSOCK_OP_RST && op != VIRTIO_VSOCK_OP_CREDIT_REQUEST &&
 	    (op != VIRTIO_VSOCK_OP_RW || le32_to_cpu(header->len) >= SMALL_PACKET))
 		return false;
 	sk = find_connected(header);
@@ -162,9 +164,13 @@ static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr
 	if (op == VIRTIO_VSOCK_OP_RST) {
 		/* Not behind our close or its end-of-file: there it is the last word. */
 		fatal = !(vsk->peer_shutdown & SEND_SHUTDOWN) && sk->sk_shutdown != SHUTDOWN_MASK;
+	} else if (op == VIRTIO_VSOCK_OP_CREDIT_REQUEST) {
+		argo_vsock_meter_asked(vsk);
 	} else if (is_flooded(vsk)) {
 		peer->drop_flood++;
 		fatal = true;
+	} else {
+		argo_vsock_meter_small(vsk);
 	}
 	sock_put(sk);
 	return fatal;
@@ -279,6 +285,10 @@ static bool dgram_allow(ARGO_VSK_PARAM u32 cid, u32 port)
 
 static int send_pkt(ARGO_SEND_PKT_PARAMS)
 {
+	if (argo_vsock_meter_holds(skb, virtio_vsock_hdr(skb))) {
+		consume_skb(skb);
+		return 0;
+	}
 	return argo_vsock_send(skb);
 }
 

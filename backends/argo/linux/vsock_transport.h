@@ -86,13 +86,22 @@ void argo_vsock_receive(struct argo_vsock_peer *peer, struct sk_buff *skb);
 /* The partner's ring has room again: wake those who wait to send. */
 void argo_vsock_wake_senders(u32 cid);
 
-/* ---- vsock_meter.c: packets under way, one meter for each socket; under the socket's lock ---- */
+/* ---- vsock_meter.c: a meter for each socket; under its lock, but where rx_work is named ---- */
 
 int argo_vsock_meter_add(struct vsock_sock *vsk);
 void argo_vsock_meter_remove(struct vsock_sock *vsk);
+/* Whether no more packets may be under way. */
 bool argo_vsock_meter_is_full(struct vsock_sock *vsk);
-/* What was just sent, as vvs->tx_cnt tells. */
+/* So many bytes were just sent. */
 void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes);
+/* rx_work: a packet came whose overhead is more than its bytes. */
+void argo_vsock_meter_small(struct vsock_sock *vsk);
+/* rx_work: the peer wants to hear of its credit. */
+void argo_vsock_meter_asked(struct vsock_sock *vsk);
+/* Whether a packet about to be sent need not be: an update of the credit that can wait.  If not,
+ * the peer is taken to have been told.
+ */
+bool argo_vsock_meter_holds(const struct sk_buff *skb, const struct virtio_vsock_hdr *header);
 
 /* ---- vsock_dgram.c ---- */
 
