@@ -20,6 +20,13 @@ HOST, TEST, SSH_SERVER = sys.argv[1:]
 del sys.argv[1:]
 ADDRESS = "127.0.0.1"
 
+FAILING = """
+check "has its data" test -d /data
+guest_create alpha
+check "fails" guest alpha false
+check "warns" guest alpha 'echo "<4>WARNING: x" > /dev/kmsg'
+"""
+
 
 def free_port():
     with socket.socket() as s:
@@ -101,7 +108,7 @@ class XenRemoteTest(unittest.TestCase):
 
             failing = os.path.join(folder, "failing.sh")
             with open(failing, "w", encoding="utf-8") as f:
-                f.write("guest_create alpha; check 'fails' guest alpha false; check 'warns' guest alpha 'echo \"<4>WARNING: x\" > /dev/kmsg'")
+                f.write(FAILING)
             keep = io.StringIO()
             os.environ["ARGOSY_SSH_COMMAND"] = host.ssh()
             wrong = xen_remote.boot({**xen_rig.load(TEST), "script": failing}, command[-1], folder, keep)
@@ -110,7 +117,8 @@ class XenRemoteTest(unittest.TestCase):
         self.assertEqual(len(wrong), 2, wrong)
         self.assertEqual(wrong[0], "the script did not pass (the script's or ssh's exit status: 1)")
         self.assertRegex(wrong[1], "^alarm on a console: alpha: .*WARNING: x$")
-        self.assertIn("not ok 1 - fails\n", keep.getvalue())
+        self.assertIn(" ok 1 - has its data\n", keep.getvalue())
+        self.assertIn("not ok 2 - fails\n", keep.getvalue())
         # The host has seen the same warning on the console of its guest, and nothing else.
         self.assertEqual(host.wrong, wrong[1:])
 

@@ -6,8 +6,7 @@ root=${RIG_ROOT:-}
 state=${RIG_STATE:-/tmp/rig}
 log_folder=/var/log/xen/console
 [ "$root" ] && log_folder=$root/log
-# For scripts: where the data and the modules are.
-data=$root/data
+# For scripts: where the modules are.  The data are in /data.
 modules=$root/lib/modules
 checks=0
 failures=0

@@ -21,14 +21,18 @@ cleanup() {
   done
   [ "$follower" ] && kill "$follower" && wait "$follower"
   for module in $loaded; do rmmod "$module"; done
+  [ "$(readlink /data)" = "$here/data" ] && rm /data
   rm -rf "$here"
 }
 trap cleanup EXIT
 trap 'exit 1' HUP INT PIPE TERM
 
-mkdir -p "$RIG_STATE" "$here/log" "$here/work"
+mkdir -p "$RIG_STATE" "$here/log" "$here/work" "$here/data"
 [ "$(id -u)" = 0 ] || fail "root is needed on the Xen host"
 xl info > "$RIG_STATE/info" || fail "this is no dom0 of a running Xen, or its tools do not work"
+# Where scripts look for their data.
+[ -e /data ] && fail "there is something at /data already"
+ln -s "$here/data" /data
 xl dmesg > "$RIG_STATE/xen-before"
 mark="argosy-test-$$ begins"
 echo "$mark" > /dev/kmsg

@@ -15,4 +15,4 @@ sed 's/^/# /' dropbear.log
 same "the client is content" yes "$answer"
 same "no guest was left behind" 2 "$(xl list | wc -l)"
 same "no module was left behind" "" "$(lsmod | grep -E 'argo|vsock')"
-same "no file was left behind" "" "$(ls -d /tmp/argosy.* 2> /dev/null)"
+same "no file was left behind" "" "$(ls -d /tmp/argosy.* /data 2> /dev/null)"
