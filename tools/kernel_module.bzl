@@ -35,7 +35,7 @@ _kernel_module_build = rule(
         "_build": attr.label(
             default = "//tools:build_kernel_module",
             executable = True,
-            cfg = "host",
+            cfg = "exec",
         ),
     },
 )
