@@ -139,7 +139,7 @@ static u64 op_random(void *ctx)
 	return get_random_u64() | 1;
 }
 
-/* The pieces of a packet for Xen: header, linear part, fragments.  0: they are too many. */
+/* The pieces of a packet for Xen: header, linear part, and fragments as first_call() counts. */
 static u32 describe(struct sk_buff *skb, struct argo_iov *iov)
 {
 	u32 niov = 1;
@@ -153,8 +153,6 @@ static u32 describe(struct sk_buff *skb, struct argo_iov *iov)
 	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
 		const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
 
-		if (niov == ARGO_MAX_IOV)
-			return 0;
 		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb_frag_address(frag),
 						 .len = skb_frag_size(frag) };
 	}
@@ -306,12 +304,6 @@ static int try_send(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	if (!skb_queue_empty(&peer->overflow))
 		return send_later(peer, skb);
 	niov = describe(skb, iov);
-	if (niov == 0) {
-		/* More fragments than Xen takes in one call. */
-		if (skb_linearize(skb))
-			return -ENOMEM;
-		niov = describe(skb, iov);
-	}
 	ret = argo_link_send(&peer->link, peer->domid,
 			     op == VIRTIO_VSOCK_OP_RW ? ARGO_SEND_DATA : ARGO_SEND_REPLY, iov, niov,
 			     skb, now_ms());
@@ -331,10 +323,43 @@ static int send_whole(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	return ret;
 }
 
-/* A partner with a small ring takes smaller packets.  The last piece alone ends a message. */
+/* The last piece of a packet alone ends a message. */
+static const u32 ends = VIRTIO_VSOCK_SEQ_EOM | VIRTIO_VSOCK_SEQ_EOR;
+
+/* How much of a packet goes into one call: what its first ARGO_MAX_IOV pieces hold. */
+static u32 first_call(const struct sk_buff *skb)
+{
+	const struct skb_shared_info *info = skb_shinfo(skb);
+	u32 len = skb_headlen(skb);
+	u32 niov = len ? 2 : 1;
+	int i;
+
+	for (i = 0; i < info->nr_frags && niov < ARGO_MAX_IOV; i++, niov++)
+		len += skb_frag_size(&info->frags[i]);
+	return len;
+}
+
+/*
+ * Cuts a packet and gives the rest, nothing copied.  With MSG_ZEROCOPY its fragments are the
+ * program's pages; skb_split() makes the notice that they are free again wait for both.
+ */
+static struct sk_buff *split(struct sk_buff *skb, u32 len)
+{
+	struct virtio_vsock_hdr *header = virtio_vsock_hdr(skb);
+	struct sk_buff *rest = argo_vsock_packet(header);
+
+	if (skb->sk)
+		skb_set_owner_w(rest, skb->sk);
+	skb_split(skb, rest, len);
+	virtio_vsock_hdr(rest)->len = cpu_to_le32(rest->len);
+	header->len = cpu_to_le32(len);
+	header->flags &= ~cpu_to_le32(ends);
+	return rest;
+}
+
+/* A partner with a small ring takes smaller packets. */
 static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
-	const u32 ends = VIRTIO_VSOCK_SEQ_EOM | VIRTIO_VSOCK_SEQ_EOR;
 	u32 at, n;
 	int ret = skb_linearize(skb);
 
@@ -364,10 +389,38 @@ static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	return ret;
 }
 
+/* On average.  Smaller ones cost the receiver more than a copy does here, and escape the meter. */
+#define LEAST_PER_CALL 8192u
+
+/* In as many packets as Xen needs calls for; a datagram is always one. */
+static int send_calls(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	/* Two pieces are the header and the linear part. */
+	const u32 calls = DIV_ROUND_UP(skb_shinfo(skb)->nr_frags, ARGO_MAX_IOV - 2);
+	const bool copy = is_dgram(skb) || skb->len < calls * LEAST_PER_CALL;
+	u32 len;
+
+	if (copy && first_call(skb) < skb->len && skb_linearize(skb)) {
+		kfree_skb(skb);
+		return -ENOMEM;
+	}
+	while ((len = first_call(skb)) < skb->len) {
+		struct sk_buff *rest = split(skb, len);
+		const int ret = send_whole(peer, skb);
+
+		if (ret < 0) {
+			kfree_skb(rest);
+			return ret;
+		}
+		skb = rest;
+	}
+	return send_whole(peer, skb);
+}
+
 static int send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
 	if (!peer->slot.max_payload || skb->len <= peer->slot.max_payload)
-		return send_whole(peer, skb);
+		return send_calls(peer, skb);
 	if (!is_dgram(skb))
 		return send_pieces(peer, skb);
 	kfree_skb(skb); /* in pieces it would be several */
