@@ -13,6 +13,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/interrupt.h>
 #include <linux/list.h>
@@ -23,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <xen/events.h>
+#include <xen/interface/event_channel.h>
 #include <xen/page.h>
 #include <xen/xen.h>
 #include <xen/xenbus.h>
@@ -66,6 +68,72 @@ static irqreturn_t count_interrupt(int irq, void *data)
 {
 	atomic64_inc(&interrupts);
 	return IRQ_HANDLED;
+}
+
+/*
+ * A pair of event channels of this domain with itself, to know when an interrupt has come.  Xen
+ * marks VIRQ_ARGO pending at once, but makes a PVH domain look at it by a tasklet, a little later.
+ * Linux looks at all that is pending: once an event that we send ourselves has come, every
+ * VIRQ_ARGO that was raised before it has been counted.
+ */
+static struct {
+	evtchn_port_t from, to;
+	int irq; /* of .to */
+	struct completion came;
+} echo;
+
+static irqreturn_t echo_came(int irq, void *data)
+{
+	complete(&echo.came);
+	return IRQ_HANDLED;
+}
+
+static void echo_wait(void)
+{
+	reinit_completion(&echo.came);
+	notify_remote_via_evtchn(echo.from);
+	wait_for_completion(&echo.came);
+}
+
+static void close_port(evtchn_port_t port)
+{
+	struct evtchn_close close = { .port = port };
+
+	if (HYPERVISOR_event_channel_op(EVTCHNOP_close, &close))
+		pr_warn("cannot close event channel %u\n", port);
+}
+
+static int echo_start(void)
+{
+	struct evtchn_alloc_unbound alloc = { .dom = DOMID_SELF, .remote_dom = DOMID_SELF };
+	struct evtchn_bind_interdomain bind = { .remote_dom = DOMID_SELF };
+	int rc;
+
+	init_completion(&echo.came);
+	rc = HYPERVISOR_event_channel_op(EVTCHNOP_alloc_unbound, &alloc);
+	if (rc)
+		return rc;
+	bind.remote_port = alloc.port;
+	rc = HYPERVISOR_event_channel_op(EVTCHNOP_bind_interdomain, &bind);
+	if (rc) {
+		close_port(alloc.port);
+		return rc;
+	}
+	echo.to = alloc.port;
+	echo.from = bind.local_port;
+	echo.irq = bind_evtchn_to_irqhandler(echo.to, echo_came, 0, KBUILD_MODNAME "-echo", &echo);
+	if (echo.irq < 0) {
+		close_port(echo.from);
+		close_port(echo.to);
+		return echo.irq;
+	}
+	return 0;
+}
+
+static void echo_stop(void)
+{
+	unbind_from_irqhandler(echo.irq, &echo); /* closes .to */
+	close_port(echo.from);
 }
 
 /*
@@ -237,6 +305,7 @@ static long raw_ioctl(struct file *file, unsigned int command, unsigned long arg
 		rc = raw_op(session, user);
 		break;
 	case ARGO_RAW_INTERRUPTS:
+		echo_wait();
 		rc = put_user((u64)atomic64_xchg(&interrupts, 0), (u64 __user *)user);
 		break;
 	case ARGO_RAW_DOMID:
@@ -306,15 +375,27 @@ static int __init raw_init(void)
 		pr_err("cannot bind VIRQ_ARGO: %d\n", virq);
 		return virq;
 	}
+	rc = echo_start();
+	if (rc) {
+		pr_err("cannot make an event channel: %d\n", rc);
+		goto unbind;
+	}
 	rc = misc_register(&raw_device);
 	if (rc)
-		unbind_from_irqhandler(virq, &interrupts);
+		goto stop_echo;
+	return 0;
+
+stop_echo:
+	echo_stop();
+unbind:
+	unbind_from_irqhandler(virq, &interrupts);
 	return rc;
 }
 
 static void __exit raw_exit(void)
 {
 	misc_deregister(&raw_device);
+	echo_stop();
 	unbind_from_irqhandler(virq, &interrupts);
 }
 

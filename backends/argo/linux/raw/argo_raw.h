@@ -36,7 +36,9 @@ struct argo_raw_op {
 
 #define ARGO_RAW_ALLOC _IOWR('A', 1, struct argo_raw_alloc)
 #define ARGO_RAW_OP _IOWR('A', 2, struct argo_raw_op)
-/* VIRQ_ARGO interrupts since the last call or, the first time, since open(). */
+/* VIRQ_ARGO interrupts since the last call or, the first time, since open(): every one that Xen
+ * raised before this call, even if this domain had not taken it yet.
+ */
 #define ARGO_RAW_INTERRUPTS _IOR('A', 3, __u64)
 /* This domain's id, from xenstore. */
 #define ARGO_RAW_DOMID _IOR('A', 4, __u16)
