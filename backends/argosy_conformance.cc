@@ -26,15 +26,19 @@ constexpr uint32_t kDefaultPort = 6100;
 
 // What the cases run over; set before they do.
 std::string client_uri;
+std::string column;  // of docs/behaviour.md; empty: the URI's scheme
 Address server;
 
-// "sim:/run/argosy/sim.sock?domain=1" -> "sim:", the column of docs/behaviour.md.
-std::string Scheme() { return client_uri.substr(0, client_uri.find(':') + 1); }
+// "sim:/run/argosy/sim.sock?domain=1" -> "sim:".
+std::string Column() {
+  return column.empty() ? client_uri.substr(0, client_uri.find(':') + 1) : column;
+}
 
 absl::StatusOr<Ends> OpenTwoEnds() {
   absl::StatusOr<std::unique_ptr<Transport>> near = OpenTransport(client_uri);
   if (!near.ok()) return near.status();
-  absl::StatusOr<Socket> control = ConnectBlocking(**near, server, SocketType::kStream);
+  absl::StatusOr<Socket> control =
+      ConnectBlocking(**near, server, SocketType::kStream, {.timeout = kPatience});
   if (!control.ok()) return Annotate(control.status(), "no argosy-conformance --server");
   absl::StatusOr<std::unique_ptr<FarEnd>> far = FarEnd::Over(*std::move(control));
   if (!far.ok()) return far.status();
@@ -42,7 +46,7 @@ absl::StatusOr<Ends> OpenTwoEnds() {
 }
 
 // Evaluated by InitGoogleTest().
-INSTANTIATE_CONFORMANCE(Peers, (Tested{Scheme(), &OpenTwoEnds}));
+INSTANTIATE_CONFORMANCE(Peers, (Tested{Column(), &OpenTwoEnds}));
 
 int Fail(const absl::Status& status) {
   fprintf(stderr, "argosy-conformance: %s\n", std::string(status.message()).c_str());
@@ -126,6 +130,7 @@ int Main(char** argv) {
   app.add_option("--port", port, "where the server listens (default: 6100)")->needs(serve);
   app.add_option("--behaviour", behaviour_file,
                  "docs/behaviour.md: fail where it says otherwise of this transport");
+  app.add_option("--column", column, "its column there (default: the scheme of the URI)");
   app.add_flag("--scale", scale, "less data (16 MiB for 1 GiB), for emulated machines");
   try {
     app.parse(static_cast<int>(own.size()), own.data());

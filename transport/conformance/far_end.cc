@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/conformance/far_end.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/memory/memory.h"
@@ -105,7 +106,8 @@ absl::StatusOr<FarSocket> FarEnd::Connect(Address peer, SocketType type,
 uint64_t FarEnd::StartConnecting(bool background, Address peer, SocketType type,
                                  const ConnectOptions& options) {
   return Start(background, "connect",
-               {peer.cid, peer.port, TypeNumber(type), options.local_port, Ms(options.timeout)});
+               {peer.cid, peer.port, TypeNumber(type), options.local_port,
+                Ms(std::max(options.timeout, kPatience))});
 }
 
 Pending<absl::StatusOr<FarSocket>> FarEnd::StartConnect(Address peer, SocketType type,

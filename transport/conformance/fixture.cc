@@ -101,7 +101,9 @@ absl::StatusOr<ConformanceTest::Pair> ConformanceTest::Connected(SocketType type
 
 absl::StatusOr<Socket> ConformanceTest::Connect(FarListener listener, SocketType type,
                                                 const ConnectOptions& options) {
-  return ConnectBlocking(near(), {far().cid(), listener.port}, type, options);
+  ConnectOptions patient = options;
+  patient.timeout = std::max(options.timeout, kPatience);
+  return ConnectBlocking(near(), {far().cid(), listener.port}, type, patient);
 }
 
 absl::StatusOr<uint32_t> ConformanceTest::FreePort() {

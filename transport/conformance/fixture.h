@@ -79,7 +79,8 @@ class ConformanceTest : public testing::Test {
   enum class Opener { kNear, kFar };
   // A connection that this end, or the other, has opened.
   absl::StatusOr<Pair> Connected(SocketType type, Opener opener = Opener::kNear);
-  // Connects from here.
+  // Connects from here, with patience (as the far end does): an emulated machine on a busy host may
+  // answer after more than the 2 s that programs wait.
   absl::StatusOr<Socket> Connect(FarListener listener, SocketType type,
                                  const ConnectOptions& options = {});
   // A port at which nobody listened a moment ago, here or there.
