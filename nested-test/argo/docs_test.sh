@@ -4,6 +4,7 @@
 
 guest_create alpha
 meet dom0 alpha
+at dom0 "$debugfs"
 sed -n -E 's/^(dom0|alpha)# /\1 /p' /data/argo-linux.md > /tmp/commands
 check "the page has commands" test "$(wc -l < /tmp/commands)" -gt 5
 exec 9< /tmp/commands

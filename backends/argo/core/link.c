@@ -149,7 +149,13 @@ static void greet(struct argo_link* link, struct argo_peer* peer, uint64_t now_m
     become_ready_if_agreed(link, peer, now_ms);
     return;
   }
-  if (peer->state != ARGO_PEER_GREETING || !own_ring_exists(entry.flags)) return;
+  if (!own_ring_exists(entry.flags)) {
+    /* Somebody was faster on the wildcard ring, and Xen has put us on its list of those who wait: a
+     * domain that dies there takes Xen with it (docs/simulator.md).  To ask for nothing ends it. */
+    if (ret == -ARGO_EAGAIN) link->ops->notify(link->ctx, &entry, 1);
+    return;
+  }
+  if (peer->state != ARGO_PEER_GREETING) return;
   if (ret == -ARGO_EAGAIN) {
     peer->count.full++;
     peer->greet_again = 1;

@@ -346,8 +346,10 @@ TEST(Wildcard, IsNotWaitedForWhenSomebodyWasFaster) {
   xen.AddRing(2, ARGO_DOMID_ANY, 4096);
   for (const int error : {-ARGO_EAGAIN, -ARGO_EBUSY}) {
     xen.fail_greeting = error;
+    xen.notified.clear();
     a.AddPeer(2);
     EXPECT_FALSE(a.Peer(2).greet_again);
+    EXPECT_EQ(xen.notified.size(), error == -ARGO_EAGAIN ? 2u : 1u) << "the wait is taken back";
     EXPECT_EQ(argo_link_due_ms(&a.link), xen.now_ms + ARGO_LINK_PROBE_MS);
     argo_link_remove_peer(&a.link, 2);
   }
