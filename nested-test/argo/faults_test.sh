@@ -24,21 +24,31 @@ guest_wait_partner() {
 guest_wait_partner
 check "a file goes from guest to guest" transfer alpha beta 5002
 
-listening dom0 5003 -r
+listening dom0 5003 -r /dev/null /dev/null
 guest alpha 'hatch 2 5003 < /dev/zero' > /dev/null 2>&1 &
-listening alpha 5004 -r
+listening alpha 5004 -r /dev/null /dev/null
 hatch "$(cid_of alpha)" 5004 < /dev/zero 2> /tmp/sending.log &
 sending=$!
 busy dom0 $sending 1000000
-listening alpha 5005 -r
-guest alpha 'kill -STOP $(pidof hatch)'
+listening alpha 5005 -r /dev/null /dev/null
+guest alpha 'kill -STOP $(cat /tmp/5005.pid)'
 hatch "$(cid_of alpha)" 5005 < /dev/zero 2> /tmp/waiting.log &
 waiting=$!
 busy dom0 $waiting 262144
-guest beta "hatch $(cid_of alpha) 5005 < /dev/zero 2> /tmp/waiting.log; echo \$?; cut -d' ' -f1 /proc/uptime" > /tmp/beta.ended 2> /tmp/beta.error &
-beta_waiting=$!
-at beta "until grep -q 'hatch' /proc/[0-9]*/comm && pidof hatch; do usleep 20000; done > /dev/null"
+listening alpha 5015 -r /dev/null /dev/null
+guest alpha 'kill -STOP $(cat /tmp/5015.pid)'
+at beta "(hatch $(cid_of alpha) 5015 < /dev/zero 2> /tmp/waiting.log & echo \$! > /tmp/waiting.pid; wait \$!
+  echo \$? > /tmp/waiting.exit; cut -d' ' -f1 /proc/uptime > /tmp/waiting.end) > /dev/null 2>&1 &
+  until [ -s /tmp/waiting.pid ]; do usleep 20000; done"
+busy beta "$(guest beta 'cat /tmp/waiting.pid')" 262144
+listening alpha 5016 -r
+mkfifo /tmp/hold
+argosy-stuck "$(cid_of alpha)" 5016 < /tmp/hold > /tmp/stuck.log &
+stuck=$!
+{ until [ -e /tmp/release ]; do usleep 50000; done; } > /tmp/hold &
+until grep -q shut /tmp/stuck.log; do usleep 20000; done
 
+beta_before=$(guest beta "cut -d' ' -f1 /proc/uptime")
 before=$(seconds)
 guest_destroy alpha
 wait $sending
@@ -49,15 +59,20 @@ echo "# dom0: $before destroyed, $(seconds) both ended"
 same "who receives from it does, too" 1 "$(ended dom0 5003)"
 cat /tmp/sending.log /tmp/waiting.log
 check "the error is a reset" grep -qi reset /tmp/waiting.log
-wait $beta_waiting
-same "a guest that waits for credit gets an error" 1 "$(head -1 /tmp/beta.ended)"
-at beta "cat /tmp/waiting.log"
+check "for the other one, too" grep -qi reset /tmp/sending.log
+same "a guest that waits for credit gets an error" 1 \
+  "$(guest beta 'until [ -s /tmp/waiting.end ]; do usleep 20000; done; cat /tmp/waiting.exit')"
+check "which is a reset" guest beta 'cat /tmp/waiting.log; grep -qi reset /tmp/waiting.log'
+echo "# beta: $beta_before before the end of alpha, $(guest beta 'cat /tmp/waiting.end') ended"
 
 # --- a domain of the same name, but another number
 
 guest_create alpha
 meet dom0 alpha
 check "a new domain of the old name can be reached" transfer dom0 alpha 5006
+: > /tmp/release
+wait $stuck
+same "a connection that was shut and kept open kept nobody from that" 0 $?
 guest_reboot alpha
 meet dom0 alpha
 check "and after a reboot" transfer alpha dom0 5007
@@ -91,7 +106,7 @@ same "with all its data" "one two" "$(guest beta 'cat /tmp/5001.out' | xargs)"
 
 # --- modules come and go under traffic
 
-listening beta 5010 -r
+listening beta 5010 -r /dev/null /dev/null
 hatch "$(cid_of beta)" 5010 < /dev/zero 2> /tmp/sending.log &
 sending=$!
 busy dom0 $sending 1000000

@@ -19,10 +19,11 @@ meet() {
   at "$1" "$debugfs; until grep -q '^peer .* cid $(cid_of "$2") \(ready\|blocked\)' $peers; do usleep 50000; done"
 }
 
-# listening WHERE PORT OPTIONS [FILE]: hatch listens there until it is ended, and sends the file (else nothing); returns when
-# it does.  What it receives goes to /tmp/PORT.out there, what it says to /tmp/PORT.log, its exit code to /tmp/PORT.exit.
+# listening WHERE PORT OPTIONS [FILE [OUT]]: hatch listens there until it is ended, and sends the file (else nothing); returns
+# when it does.  What it receives goes to OUT there, else to /tmp/PORT.out, what it says to /tmp/PORT.log, its id to
+# /tmp/PORT.pid, its exit code to /tmp/PORT.exit.
 listening() {
-  at "$1" "(hatch -v -l $3 $2 < ${4:-/dev/null} > /tmp/$2.out 2> /tmp/$2.log; echo \$? > /tmp/$2.exit) > /dev/null 2>&1 &
+  at "$1" "(hatch -v -l $3 $2 < ${4:-/dev/null} > ${5:-/tmp/$2.out} 2> /tmp/$2.log & echo \$! > /tmp/$2.pid; wait \$!; echo \$? > /tmp/$2.exit) > /dev/null 2>&1 &
     until grep -q listening /tmp/$2.log || [ -s /tmp/$2.exit ]; do usleep 20000; done"
 }
 
@@ -31,12 +32,14 @@ ended() { at "$1" "until [ -s /tmp/$2.exit ]; do usleep 20000; done; cat /tmp/$2
 
 # busy WHERE PID BYTES: waits until a process has read so much from files and pipes.
 busy() {
-  at "$1" "until [ \$(sed -n 's/^rchar: //p' /proc/$2/io) -ge $3 ]; do usleep 20000; [ -d /proc/$2 ] || exit 1; done"
+  at "$1" "until [ \$(sed -n 's/^rchar: //p' /proc/$2/io) -ge $3 ]; do usleep 20000; [ -d /proc/$2 ] || exit 1; done" ||
+    die "$1: process $2 ended too early"
 }
 
 # grown WHERE FILE PID BYTES: waits until a file that a process writes has so many bytes.
 grown() {
-  at "$1" "until [ \$(stat -c %s $2) -ge $4 ]; do usleep 20000; [ -d /proc/$3 ] || exit 1; done"
+  at "$1" "until [ \$(stat -c %s $2) -ge $4 ]; do usleep 20000; [ -d /proc/$3 ] || exit 1; done" ||
+    die "$1: process $3 ended too early"
 }
 
 # transfer FROM TO PORT: a file of 2 MiB arrives whole.

@@ -57,7 +57,7 @@ static int __init argo_core_init(void)
 	}
 	ret = argo_partners_start();
 	if (ret)
-		goto unbind;
+		goto stop_partners; /* some may have been added */
 	ret = argo_domains_start();
 	if (ret)
 		goto stop_partners;
@@ -70,7 +70,6 @@ stop_domains:
 	argo_domains_stop();
 stop_partners:
 	argo_partners_stop();
-unbind:
 	argo_virq_unbind();
 remove_debugfs:
 	debugfs_remove(argo_debugfs);
@@ -80,8 +79,8 @@ remove_debugfs:
 static void __exit argo_core_exit(void)
 {
 	/* No service is left: they hold this module. */
+	argo_domains_stop(); /* a resume opens the wildcard ring */
 	argo_wildcard_stop();
-	argo_domains_stop();
 	argo_partners_stop();
 	argo_virq_unbind();
 	debugfs_remove(argo_debugfs);

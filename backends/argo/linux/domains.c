@@ -46,7 +46,7 @@ static int read_own_domid(void)
 
 /* ---- dom0's watches ---- */
 
-static void on_introduce(struct xenbus_watch *watch, const char *path, const char *token)
+static void take_new_domains(struct work_struct *work)
 {
 	unsigned int count, i, domid;
 	char **names;
@@ -64,9 +64,23 @@ static void on_introduce(struct xenbus_watch *watch, const char *path, const cha
 	kfree(names);
 }
 
-static void on_release(struct xenbus_watch *watch, const char *path, const char *token)
+static void check_partners(struct work_struct *work)
 {
 	argo_partners_check();
+}
+
+/* Not in the watches' own thread: every device of every guest waits for that one. */
+static DECLARE_WORK(introduce_work, take_new_domains);
+static DECLARE_WORK(release_work, check_partners);
+
+static void on_introduce(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	schedule_work(&introduce_work);
+}
+
+static void on_release(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	schedule_work(&release_work);
 }
 
 static struct xenbus_watch introduce_watch = {
@@ -96,16 +110,19 @@ static struct notifier_block xenstore_notifier = { .notifier_call = on_xenstore_
 
 /* ---- suspend and resume ---- */
 
+static void after_resume(struct work_struct *work);
+static DECLARE_DELAYED_WORK(resume_work, after_resume);
+
 static void after_resume(struct work_struct *work)
 {
-	if (read_own_domid())
+	if (read_own_domid()) {
+		schedule_delayed_work(&resume_work, HZ); /* without it nothing works */
 		return;
+	}
 	argo_wildcard_stop();
 	argo_wildcard_start();
 	argo_partners_resumed();
 }
-
-static DECLARE_WORK(resume_work, after_resume);
 
 /*
  * A device without hardware: what every kernel tells its devices of a restore, when xenstore
@@ -113,7 +130,7 @@ static DECLARE_WORK(resume_work, after_resume);
  */
 static int on_restore(struct device *device)
 {
-	schedule_work(&resume_work);
+	schedule_delayed_work(&resume_work, 0);
 	return 0;
 }
 
@@ -139,7 +156,7 @@ static void restore_stop(void)
 {
 	platform_device_unregister(restore_device);
 	platform_driver_unregister(&restore_driver);
-	cancel_work_sync(&resume_work);
+	cancel_delayed_work_sync(&resume_work);
 }
 
 /* ---- start and end ---- */
@@ -166,5 +183,7 @@ void argo_domains_stop(void)
 		unregister_xenbus_watch(&introduce_watch);
 	if (watches_release)
 		unregister_xenbus_watch(&release_watch);
+	cancel_work_sync(&introduce_work);
+	cancel_work_sync(&release_work);
 	restore_stop();
 }

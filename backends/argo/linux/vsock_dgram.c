@@ -106,23 +106,19 @@ void argo_vsock_dgram_receive(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
 	const struct virtio_vsock_hdr *header = virtio_vsock_hdr(skb);
 	struct binding *binding;
-	struct sock *sk = NULL;
+	bool queued = false;
 
 	if (le16_to_cpu(header->op) == VIRTIO_VSOCK_OP_RW) {
 		spin_lock_bh(&bindings_lock);
 		binding = find(le32_to_cpu(header->dst_port));
-		if (binding) {
-			sk = sk_vsock(binding->vsk);
-			sock_hold(sk);
-		}
+		/* Under the lock: a socket that closes leaves the table first, then its queue. */
+		queued = binding && sock_queue_rcv_skb(sk_vsock(binding->vsk), skb) == 0;
 		spin_unlock_bh(&bindings_lock);
 	}
-	if (!sk || sock_queue_rcv_skb(sk, skb)) {
+	if (!queued) {
 		peer->drop_dgram++;
 		kfree_skb(skb);
 	}
-	if (sk)
-		sock_put(sk);
 }
 
 int argo_vsock_dgram_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)

@@ -9,9 +9,10 @@
  * the number of its last byte; when the peer's fwd_cnt has reached that, all of it is taken.
  *
  * In: what the peer was told.  The helpers send CREDIT_UPDATE each time a reader has emptied its
- * queue: behind every packet where two programs take turns.  Here it is held back until a quarter
- * of the window or of those packets was taken, unless the peer has asked or sends no more, or the
- * reader waits for more than a byte (SO_RCVLOWAT).
+ * queue: behind every packet where two programs take turns.  For streams it is held back until a
+ * quarter of the window or of those packets was taken, unless the peer has asked or sends no more,
+ * or the reader waits for more than a byte (SO_RCVLOWAT).  Linux as a sender never asks: so the
+ * bytes held back must be fewer than those of the packets that the sender's meter admits.
  */
 #include <linux/hashtable.h>
 #include <linux/slab.h>
@@ -20,6 +21,8 @@
 #include "backends/argo/linux/vsock_transport.h"
 
 #define BYTES_PER_PACKET 1024u
+/* Smaller packets are counted one by one at the receiver, too. */
+#define SMALL_PACKET SKB_TRUESIZE(0)
 #define MAX_PACKETS 256u
 
 struct meter {
@@ -38,6 +41,7 @@ struct meter {
 	u32 small;      /* packets too small for the bytes to tell; written by rx_work */
 	u32 told_small; /* those of them that were taken when the peer was told */
 	bool asked;
+	bool midway; /* out: a message has begun and not ended; under the socket's lock */
 };
 
 static DEFINE_HASHTABLE(meters, 8);
@@ -113,17 +117,25 @@ bool argo_vsock_meter_is_full(struct vsock_sock *vsk)
 	return false;
 }
 
-void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes)
+void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes, bool midway)
 {
 	struct virtio_vsock_sock *vvs = vsk->trans;
 	struct meter *meter = find(vsk);
 
 	if (!meter)
 		return;
+	meter->midway = midway;
 	meter->open += DIV_ROUND_UP(bytes, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE);
 	spin_lock_bh(&vvs->tx_lock);
 	meter->open_end = vvs->tx_cnt;
 	spin_unlock_bh(&vvs->tx_lock);
+}
+
+bool argo_vsock_meter_is_midway(struct vsock_sock *vsk)
+{
+	const struct meter *meter = find(vsk);
+
+	return meter && meter->midway;
 }
 
 void argo_vsock_meter_small(struct vsock_sock *vsk)
@@ -142,23 +154,40 @@ void argo_vsock_meter_asked(struct vsock_sock *vsk)
 		WRITE_ONCE(meter->asked, true);
 }
 
+void argo_vsock_meter_tell(struct vsock_sock *vsk)
+{
+	const struct virtio_vsock_sock *vvs = vsk->trans;
+	struct meter *meter = find(vsk);
+	u64 size;
+
+	if (!meter || !vvs || READ_ONCE(vvs->fwd_cnt) == meter->told_fwd_cnt)
+		return;
+	WRITE_ONCE(meter->asked, true);
+	/* The one helper that sends an update; the size stays. */
+	size = vvs->buf_alloc;
+	virtio_transport_notify_buffer_size(vsk, &size);
+}
+
 static bool can_wait(const struct meter *meter, struct vsock_sock *vsk, u32 fwd_cnt, u32 buf_alloc)
 {
 	const struct virtio_vsock_sock *vvs = vsk->trans;
 	/* A sender fills no more than its own buffer's size. */
 	const u32 window = min(READ_ONCE(vvs->peer_buf_alloc), buf_alloc);
+	const u32 packets = packet_limit(window);
+	const u32 lag = min_t(u32, window, packets * SMALL_PACKET) / 4;
 	const u32 unread = READ_ONCE(vvs->rx_bytes);
 	/* One may be counted and not queued yet. */
 	const u32 small = READ_ONCE(meter->small) - meter->told_small + 1;
 
-	return !READ_ONCE(meter->asked) && buf_alloc == meter->told_buf_alloc &&
-	       sk_vsock(vsk)->sk_rcvlowat <= 1 && !(vsk->peer_shutdown & SEND_SHUTDOWN) &&
-	       (u64)(fwd_cnt - meter->told_fwd_cnt) + unread <= window / 4 &&
-	       small < packet_limit(window) / 4;
+	return sk_vsock(vsk)->sk_type == SOCK_STREAM && !READ_ONCE(meter->asked) &&
+	       buf_alloc == meter->told_buf_alloc && sk_vsock(vsk)->sk_rcvlowat <= 1 &&
+	       !(vsk->peer_shutdown & SEND_SHUTDOWN) &&
+	       (u64)(fwd_cnt - meter->told_fwd_cnt) + unread <= lag && small < packets / 4;
 }
 
-bool argo_vsock_meter_holds(const struct sk_buff *skb, const struct virtio_vsock_hdr *header)
+bool argo_vsock_meter_holds(struct sk_buff *skb)
 {
+	struct virtio_vsock_hdr *header = virtio_vsock_hdr(skb);
 	const u32 fwd_cnt = le32_to_cpu(header->fwd_cnt);
 	const u32 buf_alloc = le32_to_cpu(header->buf_alloc);
 	struct vsock_sock *vsk;
@@ -171,9 +200,13 @@ bool argo_vsock_meter_holds(const struct sk_buff *skb, const struct virtio_vsock
 	meter = find(vsk);
 	if (!meter || !vsk->trans)
 		return false;
-	if (le16_to_cpu(header->op) == VIRTIO_VSOCK_OP_CREDIT_UPDATE &&
-	    can_wait(meter, vsk, fwd_cnt, buf_alloc))
-		return true;
+	if (le16_to_cpu(header->op) == VIRTIO_VSOCK_OP_CREDIT_UPDATE) {
+		if (can_wait(meter, vsk, fwd_cnt, buf_alloc))
+			return true;
+		/* Another buffer is another window for what the peer holds back: it is to tell. */
+		if (meter->told_buf_alloc && meter->told_buf_alloc != buf_alloc)
+			header->op = cpu_to_le16(VIRTIO_VSOCK_OP_CREDIT_REQUEST);
+	}
 	meter->told_fwd_cnt = fwd_cnt;
 	meter->told_buf_alloc = buf_alloc;
 	empty = READ_ONCE(((struct virtio_vsock_sock *)vsk->trans)->rx_bytes) == 0;

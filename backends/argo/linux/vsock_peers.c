@@ -20,22 +20,11 @@ static uint cid_offset = 2;
 module_param(cid_offset, uint, 0444);
 MODULE_PARM_DESC(cid_offset, "CID = domid + cid_offset, the same in all domains (default 2: dom0 is the host, CID 2)");
 
-/* Connects that wait for the greetings with one partner; more are refused. */
-#define MAX_REQUESTS 128
-
-/*
- * Packets behind the link's own queue.  Data stops as soon as anything waits, so these are control
- * packets of our own sockets, and a packet each of programs that were about to send.
- */
-#define MAX_OVERFLOW 1024
+/* Packets in a peer's rx queue beyond which its ring is left alone: a ring full of the smallest. */
+#define MAX_RX 4096
 
 static DEFINE_XARRAY(peers); /* by domid; written by the core's calls, which come one at a time */
 static struct workqueue_struct *workqueue;
-
-static u64 now_ms(void)
-{
-	return ktime_to_ms(ktime_get());
-}
 
 u32 argo_vsock_own_cid(void)
 {
@@ -80,16 +69,6 @@ static bool is_blocked(const struct argo_vsock_peer *peer)
 {
 	return READ_ONCE(peer->slot.state) == ARGO_PEER_BLOCKED ||
 	       !skb_queue_empty_lockless(&peer->overflow);
-}
-
-static u16 argo_op(struct sk_buff *skb)
-{
-	return le16_to_cpu(virtio_vsock_hdr(skb)->op);
-}
-
-static bool is_dgram(struct sk_buff *skb)
-{
-	return le16_to_cpu(virtio_vsock_hdr(skb)->type) == ARGO_VSOCK_TYPE_DGRAM;
 }
 
 /* ---- what the link asks for ---- */
@@ -139,29 +118,9 @@ static u64 op_random(void *ctx)
 	return get_random_u64() | 1;
 }
 
-/* The pieces of a packet for Xen: header, linear part, and fragments as first_call() counts. */
-static u32 describe(struct sk_buff *skb, struct argo_iov *iov)
-{
-	u32 niov = 1;
-	int i;
-
-	iov[0] = (struct argo_iov){ .base = (uintptr_t)virtio_vsock_hdr(skb),
-				    .len = sizeof(struct virtio_vsock_hdr) };
-	if (skb_headlen(skb))
-		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb->data,
-						 .len = skb_headlen(skb) };
-	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
-		const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
-
-		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb_frag_address(frag),
-						 .len = skb_frag_size(frag) };
-	}
-	return niov;
-}
-
 static u32 op_describe(void *ctx, void *cookie, struct argo_iov iov[ARGO_MAX_IOV])
 {
-	return describe(cookie, iov);
+	return argo_vsock_describe(cookie, iov);
 }
 
 static void op_done(void *ctx, void *cookie, int status)
@@ -262,196 +221,18 @@ static void op_peer_lost(void *ctx, u16 domid)
 	peer->wake = false;
 }
 
-/* ---- sending ---- */
-
-/* The link's queue is full, or others wait in front. */
-static int send_later(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	struct sk_buff *other;
-
-	/* What the partner provoked is its own loss. */
-	if (virtio_vsock_skb_reply(skb) || skb_queue_len(&peer->overflow) >= MAX_OVERFLOW) {
-		peer->drop_reply++;
-		return -ENOBUFS;
-	}
-	/* One word on credit for each connection: a partner may ask for ever and read nothing. */
-	if (argo_op(skb) == VIRTIO_VSOCK_OP_CREDIT_UPDATE) {
-		skb_queue_reverse_walk(&peer->overflow, other) {
-			if (other->sk != skb->sk || argo_op(other) != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
-				continue;
-			*virtio_vsock_hdr(other) = *virtio_vsock_hdr(skb);
-			return -ENOBUFS;
-		}
-	}
-	__skb_queue_tail(&peer->overflow, skb);
-	return 1;
-}
-
-/* 0: sent; 1: kept; else an error, and the skb is still the caller's. */
-static int try_send(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	const u16 op = argo_op(skb);
-	struct argo_iov iov[ARGO_MAX_IOV];
-	u32 niov;
-	int ret;
-
-	if (op == VIRTIO_VSOCK_OP_REQUEST && peer->slot.state == ARGO_PEER_GREETING) {
-		if (skb_queue_len(&peer->requests) >= MAX_REQUESTS)
-			return -ENODEV;
-		skb_queue_tail(&peer->requests, skb);
-		return 1;
-	}
-	if (!skb_queue_empty(&peer->overflow))
-		return send_later(peer, skb);
-	niov = describe(skb, iov);
-	ret = argo_link_send(&peer->link, peer->domid,
-			     op == VIRTIO_VSOCK_OP_RW ? ARGO_SEND_DATA : ARGO_SEND_REPLY, iov, niov,
-			     skb, now_ms());
-	return ret == -ENOBUFS ? send_later(peer, skb) : ret;
-}
-
-static int send_whole(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	int ret;
-
-	virtio_transport_deliver_tap_pkt(skb);
-	ret = try_send(peer, skb);
-	if (ret == 0)
-		argo_skb_sent(skb);
-	else if (ret < 0)
-		kfree_skb(skb);
-	return ret;
-}
-
-/* The last piece of a packet alone ends a message. */
-static const u32 ends = VIRTIO_VSOCK_SEQ_EOM | VIRTIO_VSOCK_SEQ_EOR;
-
-/* How much of a packet goes into one call: what its first ARGO_MAX_IOV pieces hold. */
-static u32 first_call(const struct sk_buff *skb)
-{
-	const struct skb_shared_info *info = skb_shinfo(skb);
-	u32 len = skb_headlen(skb);
-	u32 niov = len ? 2 : 1;
-	int i;
-
-	for (i = 0; i < info->nr_frags && niov < ARGO_MAX_IOV; i++, niov++)
-		len += skb_frag_size(&info->frags[i]);
-	return len;
-}
-
-/*
- * Cuts a packet and gives the rest, nothing copied.  With MSG_ZEROCOPY its fragments are the
- * program's pages; skb_split() makes the notice that they are free again wait for both.
- */
-static struct sk_buff *split(struct sk_buff *skb, u32 len)
-{
-	struct virtio_vsock_hdr *header = virtio_vsock_hdr(skb);
-	struct sk_buff *rest = argo_vsock_packet(header);
-
-	if (skb->sk)
-		skb_set_owner_w(rest, skb->sk);
-	skb_split(skb, rest, len);
-	virtio_vsock_hdr(rest)->len = cpu_to_le32(rest->len);
-	header->len = cpu_to_le32(len);
-	header->flags &= ~cpu_to_le32(ends);
-	return rest;
-}
-
-/* A partner with a small ring takes smaller packets. */
-static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	u32 at, n;
-	int ret = skb_linearize(skb);
-
-	for (at = 0; at < skb->len && ret >= 0; at += n) {
-		struct virtio_vsock_hdr *header;
-		struct sk_buff *piece;
-
-		n = min(skb->len - at, peer->slot.max_payload);
-		piece = virtio_vsock_alloc_skb(sizeof(*header) + n, GFP_KERNEL);
-		if (!piece) {
-			ret = -ENOMEM;
-			break;
-		}
-		header = virtio_vsock_hdr(piece);
-		*header = *virtio_vsock_hdr(skb);
-		header->len = cpu_to_le32(n);
-		if (at + n < skb->len)
-			header->flags &= ~cpu_to_le32(ends);
-		argo_skb_put(piece, n);
-		skb_store_bits(piece, 0, skb->data + at, n);
-		ret = send_whole(peer, piece);
-	}
-	if (ret < 0)
-		kfree_skb(skb);
-	else
-		argo_skb_sent(skb);
-	return ret;
-}
-
-/* On average.  Smaller ones cost the receiver more than a copy does here, and escape the meter. */
-#define LEAST_PER_CALL 8192u
-
-/* In as many packets as Xen needs calls for; a datagram is always one. */
-static int send_calls(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	/* Two pieces are the header and the linear part. */
-	const u32 calls = DIV_ROUND_UP(skb_shinfo(skb)->nr_frags, ARGO_MAX_IOV - 2);
-	const bool copy = is_dgram(skb) || skb->len < calls * LEAST_PER_CALL;
-	u32 len;
-
-	if (copy && first_call(skb) < skb->len && skb_linearize(skb)) {
-		kfree_skb(skb);
-		return -ENOMEM;
-	}
-	while ((len = first_call(skb)) < skb->len) {
-		struct sk_buff *rest = split(skb, len);
-		const int ret = send_whole(peer, skb);
-
-		if (ret < 0) {
-			kfree_skb(rest);
-			return ret;
-		}
-		skb = rest;
-	}
-	return send_whole(peer, skb);
-}
-
-static int send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
-{
-	if (!peer->slot.max_payload || skb->len <= peer->slot.max_payload)
-		return send_calls(peer, skb);
-	if (!is_dgram(skb))
-		return send_pieces(peer, skb);
-	kfree_skb(skb); /* in pieces it would be several */
-	return -EMSGSIZE;
-}
-
-static void send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue)
-{
-	struct sk_buff_head todo;
-	struct sk_buff *skb;
-
-	__skb_queue_head_init(&todo);
-	spin_lock_bh(&queue->lock);
-	skb_queue_splice_init(queue, &todo);
-	spin_unlock_bh(&queue->lock);
-	while ((skb = __skb_dequeue(&todo)))
-		send_locked(peer, skb);
-}
-
 static void op_peer_ready(void *ctx, u16 domid)
 {
 	struct argo_vsock_peer *peer = ctx;
 
-	send_all(peer, &peer->requests);
+	argo_vsock_send_all(peer, &peer->requests);
 }
 
 static void op_writable(void *ctx, u16 domid)
 {
 	struct argo_vsock_peer *peer = ctx;
 
-	send_all(peer, &peer->overflow);
+	argo_vsock_send_all(peer, &peer->overflow);
 	peer->wake = !is_blocked(peer);
 }
 
@@ -486,7 +267,7 @@ static void settle(struct argo_vsock_peer *peer)
 	peer->kick = false;
 	WRITE_ONCE(peer->ring.waiting, waiting);
 	if (due < peer->timer_at_ms) {
-		const u64 now = now_ms();
+		const u64 now = argo_vsock_now_ms();
 
 		peer->timer_at_ms = due;
 		mod_delayed_work(workqueue, &peer->timer,
@@ -509,7 +290,7 @@ static void rx_work(struct work_struct *work)
 
 	mutex_lock(&peer->lock);
 	if (!peer->removed) {
-		more = argo_link_interrupt(&peer->link, now_ms());
+		more = argo_link_interrupt(&peer->link, argo_vsock_now_ms());
 		wake = peer->wake;
 		peer->wake = false;
 		peer->kick = false; /* it is being looked at */
@@ -529,10 +310,15 @@ static void on_timer(struct work_struct *work)
 {
 	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, timer.work);
 
+	/* It may read the ring: not while rx_work is behind, or what it reads has no bound. */
+	if (skb_queue_len_lockless(&peer->rx) > MAX_RX) {
+		queue_delayed_work(workqueue, &peer->timer, HZ / 10);
+		return;
+	}
 	mutex_lock(&peer->lock);
 	if (!peer->removed) {
 		peer->timer_at_ms = U64_MAX;
-		argo_link_timer(&peer->link, now_ms());
+		argo_link_timer(&peer->link, argo_vsock_now_ms());
 		settle(peer);
 	}
 	mutex_unlock(&peer->lock);
@@ -552,7 +338,7 @@ int argo_vsock_send(struct sk_buff *skb)
 {
 	const int len = skb->len;
 	const bool request = argo_op(skb) == VIRTIO_VSOCK_OP_REQUEST;
-	const bool dgram = is_dgram(skb);
+	const bool dgram = argo_is_dgram(skb);
 	struct argo_vsock_peer *peer = get_peer(le64_to_cpu(virtio_vsock_hdr(skb)->dst_cid));
 	int ret = -ENODEV;
 
@@ -564,7 +350,7 @@ int argo_vsock_send(struct sk_buff *skb)
 	if (peer->removed) {
 		kfree_skb(skb);
 	} else {
-		ret = send_locked(peer, skb);
+		ret = argo_vsock_send_locked(peer, skb);
 		settle(peer);
 	}
 	mutex_unlock(&peer->lock);
@@ -636,7 +422,7 @@ static int partner_add(u16 domid, u32 ring_size)
 		return ret;
 	}
 	mutex_lock(&peer->lock);
-	argo_link_add_peer(&peer->link, domid, now_ms());
+	argo_link_add_peer(&peer->link, domid, argo_vsock_now_ms());
 	settle(peer);
 	mutex_unlock(&peer->lock);
 	return 0;
@@ -667,7 +453,7 @@ static void partner_check(u16 domid)
 		return;
 	mutex_lock(&peer->lock);
 	if (peer->slot.state >= ARGO_PEER_GREETING && !argo_ring_alive(&peer->ring)) {
-		argo_link_peer_gone(&peer->link, domid, now_ms());
+		argo_link_peer_gone(&peer->link, domid, argo_vsock_now_ms());
 		settle(peer);
 	}
 	mutex_unlock(&peer->lock);
@@ -680,7 +466,7 @@ static void resumed(void)
 
 	xa_for_each(&peers, domid, peer) {
 		mutex_lock(&peer->lock);
-		argo_link_peer_gone(&peer->link, domid, now_ms());
+		argo_link_peer_gone(&peer->link, domid, argo_vsock_now_ms());
 		settle(peer);
 		mutex_unlock(&peer->lock);
 	}
@@ -753,7 +539,7 @@ int argo_vsock_peers_init(void)
 		return -EINVAL;
 	}
 	/* Frozen while the domain is saved: no hypercall meets half a suspend. */
-	workqueue = alloc_workqueue("vsock_argo", WQ_UNBOUND | WQ_HIGHPRI | WQ_FREEZABLE, 0);
+	workqueue = alloc_workqueue("vsock_argo", WQ_UNBOUND | WQ_FREEZABLE, 0);
 	if (!workqueue)
 		return -ENOMEM;
 	ret = argo_service_register(&service);

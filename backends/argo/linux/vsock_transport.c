@@ -59,8 +59,11 @@ static void end_connection(struct sock *sk)
 	if (!closed)
 		abort_connection(sk);
 	release_sock(sk);
-	if (closed)
+	if (closed) {
 		answer_close(sk);
+		/* Whatever that found: a pass takes it out of the table. */
+		vsock_remove_connected(vsock_sk(sk));
+	}
 	sock_put(sk);
 }
 
@@ -113,10 +116,17 @@ void argo_vsock_wake_senders(u32 cid)
 static struct sock *find_connected(const struct virtio_vsock_hdr *header)
 {
 	struct sockaddr_vm src, dst;
+	struct sock *sk;
 
 	vsock_addr_init(&src, le64_to_cpu(header->src_cid), le32_to_cpu(header->src_port));
 	vsock_addr_init(&dst, le64_to_cpu(header->dst_cid), le32_to_cpu(header->dst_port));
-	return vsock_find_connected_socket(&src, &dst);
+	sk = vsock_find_connected_socket(&src, &dst);
+	if (sk && vsock_sk(sk)->transport != &transport.transport) {
+		/* Another transport's peer has the same CID. */
+		sock_put(sk);
+		sk = NULL;
+	}
+	return sk;
 }
 
 static void reset(const struct virtio_vsock_hdr *header)
@@ -236,6 +246,7 @@ static void socket_destruct(struct vsock_sock *vsk)
 
 static void socket_release(struct vsock_sock *vsk)
 {
+	argo_vsock_cancel(vsk);
 	if (sk_vsock(vsk)->sk_type == SOCK_DGRAM)
 		argo_vsock_dgram_release(vsk);
 	virtio_transport_release(vsk);
@@ -249,17 +260,21 @@ static int cancel_pkt(struct vsock_sock *vsk)
 
 static s64 stream_has_space(struct vsock_sock *vsk)
 {
-	if (argo_vsock_is_blocked(vsk->remote_addr.svm_cid) || argo_vsock_meter_is_full(vsk))
+	/* A message that has begun must not stop half way: who does not wait would begin anew. */
+	if (!argo_vsock_meter_is_midway(vsk) &&
+	    (argo_vsock_is_blocked(vsk->remote_addr.svm_cid) || argo_vsock_meter_is_full(vsk)))
 		return 0;
 	return virtio_transport_stream_has_space(vsk);
 }
 
 static ssize_t stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
-	const ssize_t ret = virtio_transport_stream_enqueue(vsk, msg, len);
+	/* One packet, then stream_has_space() is asked again. */
+	const size_t part = min_t(size_t, len, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE);
+	const ssize_t ret = virtio_transport_stream_enqueue(vsk, msg, part);
 
 	if (ret > 0)
-		argo_vsock_meter_count(vsk, ret);
+		argo_vsock_meter_count(vsk, ret, false);
 	return ret;
 }
 
@@ -268,8 +283,26 @@ static int seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t 
 	const int ret = virtio_transport_seqpacket_enqueue(vsk, msg, len);
 
 	if (ret > 0)
-		argo_vsock_meter_count(vsk, ret);
+		argo_vsock_meter_count(vsk, ret, ret < len);
 	return ret;
+}
+
+/* A reader that waits for more than a byte must not wait for credit that is held back. */
+static int notify_poll_in(struct vsock_sock *vsk, size_t target, bool *ready)
+{
+	const int ret = virtio_transport_notify_poll_in(vsk, target, ready);
+
+	if (target > 1 && !*ready)
+		argo_vsock_meter_tell(vsk);
+	return ret;
+}
+
+static int notify_recv_pre_block(struct vsock_sock *vsk, size_t target,
+				 struct vsock_transport_recv_notify_data *data)
+{
+	if (target > 1)
+		argo_vsock_meter_tell(vsk);
+	return virtio_transport_notify_recv_pre_block(vsk, target, data);
 }
 
 static bool seqpacket_allow(ARGO_VSK_PARAM u32 remote_cid)
@@ -285,7 +318,7 @@ static bool dgram_allow(ARGO_VSK_PARAM u32 cid, u32 port)
 
 static int send_pkt(ARGO_SEND_PKT_PARAMS)
 {
-	if (argo_vsock_meter_holds(skb, virtio_vsock_hdr(skb))) {
+	if (argo_vsock_meter_holds(skb)) {
 		consume_skb(skb);
 		return 0;
 	}
@@ -317,10 +350,10 @@ static struct virtio_transport transport = {
 		.seqpacket_enqueue = seqpacket_enqueue,
 		.seqpacket_allow = seqpacket_allow,
 		.seqpacket_has_data = virtio_transport_seqpacket_has_data,
-		.notify_poll_in = virtio_transport_notify_poll_in,
+		.notify_poll_in = notify_poll_in,
 		.notify_poll_out = virtio_transport_notify_poll_out,
 		.notify_recv_init = virtio_transport_notify_recv_init,
-		.notify_recv_pre_block = virtio_transport_notify_recv_pre_block,
+		.notify_recv_pre_block = notify_recv_pre_block,
 		.notify_recv_pre_dequeue = virtio_transport_notify_recv_pre_dequeue,
 		.notify_recv_post_dequeue = virtio_transport_notify_recv_post_dequeue,
 		.notify_send_init = virtio_transport_notify_send_init,

@@ -18,6 +18,7 @@
 #define ARGOSY_BACKENDS_ARGO_LINUX_VSOCK_TRANSPORT_H_
 
 #include <linux/kref.h>
+#include <linux/ktime.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/skbuff.h>
@@ -60,6 +61,21 @@ struct argo_vsock_peer {
 	u64 drop_dgram, drop_flood;               /* of rx_work */
 };
 
+static inline u16 argo_op(const struct sk_buff *skb)
+{
+	return le16_to_cpu(((struct virtio_vsock_hdr *)skb->head)->op);
+}
+
+static inline bool argo_is_dgram(const struct sk_buff *skb)
+{
+	return le16_to_cpu(((struct virtio_vsock_hdr *)skb->head)->type) == ARGO_VSOCK_TYPE_DGRAM;
+}
+
+static inline u64 argo_vsock_now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
 /* ---- vsock_peers.c ---- */
 
 int argo_vsock_peers_init(void);
@@ -79,6 +95,17 @@ u32 argo_vsock_own_cid(void);
 /* A packet without payload, for which there is always memory.  Process context. */
 struct sk_buff *argo_vsock_packet(const struct virtio_vsock_hdr *header);
 
+/* ---- vsock_send.c: under the peer's lock ---- */
+
+/* The pieces of a packet for Xen: header, linear part, fragments; their number. */
+u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV]);
+/* Sends, or keeps until the partner has room; the skb is consumed.  0 or 1, or an error: -ENODEV
+ * and -ECONNRESET (no session), -EMSGSIZE (a datagram that the partner cannot take), -ENOBUFS (it
+ * reads nothing), -ENOMEM.  A connection whose data was lost is reset.
+ */
+int argo_vsock_send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb);
+void argo_vsock_send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue);
+
 /* ---- vsock_transport.c ---- */
 
 /* Worker context, no lock held.  Consumes the skb. */
@@ -92,8 +119,11 @@ int argo_vsock_meter_add(struct vsock_sock *vsk);
 void argo_vsock_meter_remove(struct vsock_sock *vsk);
 /* Whether no more packets may be under way. */
 bool argo_vsock_meter_is_full(struct vsock_sock *vsk);
-/* So many bytes were just sent. */
-void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes);
+/* So many bytes were just sent; midway: they are not the last of their message. */
+void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes, bool midway);
+bool argo_vsock_meter_is_midway(struct vsock_sock *vsk);
+/* Sends the update that is held back, if one is. */
+void argo_vsock_meter_tell(struct vsock_sock *vsk);
 /* rx_work: a packet came whose overhead is more than its bytes. */
 void argo_vsock_meter_small(struct vsock_sock *vsk);
 /* rx_work: the peer wants to hear of its credit. */
@@ -101,7 +131,7 @@ void argo_vsock_meter_asked(struct vsock_sock *vsk);
 /* Whether a packet about to be sent need not be: an update of the credit that can wait.  If not,
  * the peer is taken to have been told.
  */
-bool argo_vsock_meter_holds(const struct sk_buff *skb, const struct virtio_vsock_hdr *header);
+bool argo_vsock_meter_holds(struct sk_buff *skb);
 
 /* ---- vsock_dgram.c ---- */
 

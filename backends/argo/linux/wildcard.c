@@ -25,7 +25,8 @@ MODULE_PARM_DESC(wildcard, "accept partners that introduce themselves; needs mac
 /* A greeting takes 80 bytes; those who find no room try again each second. */
 #define WILDCARD_RING_SIZE (PAGE_SIZE - ARGO_RING_HEADER_SIZE)
 
-/* The ring is read ten times a second at most. */
+/* The ring is read ten times a second at most, so many messages each time. */
+#define WILDCARD_BUDGET 64
 #define WILDCARD_PAUSE (HZ / 10)
 
 static struct argo_ring ring;
@@ -37,10 +38,11 @@ static DECLARE_DELAYED_WORK(read_work, read_ring);
 static void read_ring(struct work_struct *work)
 {
 	struct argo_ring_message message;
+	int left = WILDCARD_BUDGET;
 	int ret = 0;
 
 	mutex_lock(&ring_lock);
-	while (ring_open && (ret = argo_ring_peek(&ring.reader, &message)) == 1) {
+	while (left-- > 0 && ring_open && (ret = argo_ring_peek(&ring.reader, &message)) == 1) {
 		const u16 domid = message.src.domid;
 
 		argo_ring_release(&ring.reader, &message);
@@ -48,6 +50,8 @@ static void read_ring(struct work_struct *work)
 			argo_partner_add(domid, ARGO_PARTNER_STRANGER);
 	}
 	mutex_unlock(&ring_lock);
+	if (ret == 1)
+		schedule_delayed_work(&read_work, WILDCARD_PAUSE);
 	if (ret < 0)
 		pr_warn_ratelimited("argo: the wildcard ring cannot be read\n");
 }
