@@ -20,7 +20,7 @@ gone, and no console has a line that //nested-test:alarms.py knows as an alarm (
 """
 
 load("@rules_python//python:defs.bzl", "py_test")
-load("//tools:kernels.bzl", "KERNELS")
+load("//tools:kernels.bzl", "DEBUG_KERNEL", "KERNELS")
 
 # AF_VSOCK over Argo, for dom0 and guests, in the order in which it is loaded.
 ARGO_MODULES = [
@@ -29,6 +29,9 @@ ARGO_MODULES = [
     "//backends/argo/linux:KERNEL/argo_core.ko",
     "//backends/argo/linux:KERNEL/vsock_argo_transport.ko",
 ]
+
+# Lines of the debug kernel that are no alarms.
+DEBUG_KERNEL_ALLOWED = {"kmemleak: Kernel memory leak detector initialized": "says that leaks will be found, not that one was"}
 
 # What Xen's tools need in dom0, in the order in which they are loaded.
 _TOOLS_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs"]
@@ -133,7 +136,8 @@ def xen_nested_machine(
         data = [],
         allowed = {},
         dom0_memory = 640,
-        time_limit = 480):
+        time_limit = 480,
+        tags = []):
     """A machine for tests and for nested-test/shell: Xen, Debian's kernel in dom0 and in the guests.
 
     A module is a name of //nested-test/kernels:modules.bzl, or the label of a .ko file that was built for this kernel,
@@ -155,9 +159,11 @@ def xen_nested_machine(
       allowed: regular expressions of lines that are no alarm in this test, each with the reason.
       dom0_memory: in MiB.
       time_limit: in seconds.  A run takes 15 to 30; a busy machine makes it ten times as much.
+      tags: the usual.
     """
     _machine(
         name = name,
+        tags = tags,
         testonly = True,
         allowed = allowed,
         data = data,
@@ -177,18 +183,50 @@ def xen_nested_machine(
         xen_args = xen_args,
     )
 
-def xen_nested_test(name, guests, script, time_limit = 480, tags = [], **machine):
+def _on_debug_kernel(guests, time_limit, machine):
+    """The arguments of the same machine with the debug kernel, which takes more memory and time."""
+    machine = dict(machine)
+    for modules in ["dom0_modules", "guest_modules", "modules"]:
+        machine[modules] = [m.replace(":%s/" % KERNELS[0], ":%s/" % DEBUG_KERNEL) for m in machine.pop(modules, [])]
+    machine["module_parameters"] = {
+        module.replace(":%s/" % KERNELS[0], ":%s/" % DEBUG_KERNEL): parameters
+        for module, parameters in machine.pop("module_parameters", {}).items()
+    }
+    machine["allowed"] = dict(machine.pop("allowed", {}), **DEBUG_KERNEL_ALLOWED)
+    machine["dom0_memory"] = 2 * machine.pop("dom0_memory", 640)
+    machine["guests"] = {
+        name: guest(g.type, memory = 2 * g.memory, vcpus = g.vcpus, config = g.config)
+        for name, g in guests.items()
+    }
+    machine["kernel"] = DEBUG_KERNEL
+    machine["time_limit"] = 4 * time_limit
+    return machine
+
+def xen_nested_test(name, guests, script, kernel = KERNELS[0], time_limit = 480, tags = [], **machine):
     """Boots a machine and runs a script in its dom0.
+
+    NAME_on_debug_kernel is the same test on the debug kernel of //tools:kernels.bzl, tagged "manual" and "debug-kernel".
 
     Args:
       name: of the test.  `NAME_machine` is what it boots, for nested-test/shell and nested-test/run.
       guests: as for xen_nested_machine, which documents the rest, too.
       script: the test.
+      kernel: one of //tools:kernels.bzl.
       time_limit: in seconds.
       tags: more tags; "vm" is always one.
       **machine: of xen_nested_machine.
     """
-    xen_nested_machine(name = name + "_machine", guests = guests, script = script, time_limit = time_limit, **machine)
+    _xen_nested_test(name, guests = guests, script = script, kernel = kernel, time_limit = time_limit, tags = tags, **machine)
+    if kernel == KERNELS[0]:
+        _xen_nested_test(
+            name + "_on_debug_kernel",
+            script = script,
+            tags = tags + ["manual", "debug-kernel"],
+            **_on_debug_kernel(guests, time_limit, machine)
+        )
+
+def _xen_nested_test(name, time_limit, tags, **machine):
+    xen_nested_machine(name = name + "_machine", time_limit = time_limit, tags = [t for t in tags if t == "manual"], **machine)
     py_test(
         name = name,
         # The time limit of the machine is the one that should strike: it leaves the consoles behind.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # build_kernel_module.sh --headers FILE... --sources FILE... --folder FOLDER --outs KO...: what kernel_module.bzl runs.
 #
-# Copies the sources, so that kbuild writes beside the copies, and builds FOLDER against the tree in which the first of the
-# header files lies, with sparse.  Without header files the outputs are empty.
+# Copies the sources, so that kbuild writes beside the copies, and builds FOLDER with sparse.  The headers are a tar archive, or files
+# of the tree that they stand for.  Without headers (no file, or an empty one) the outputs are empty.
 set -euo pipefail
 
 while (($#)); do
@@ -21,15 +21,11 @@ while (($#)); do
   shift
 done
 
-if [[ -z ${headers[*]:-} ]]; then
+if [[ ! -s ${headers[0]:-} ]]; then
   echo "no kernel headers, so no modules of //$folder: run tools/setup --full" >&2
   for out in "${outs[@]}"; do : > "$out"; done
   exit
 fi
-
-for f in "${headers[@]}"; do
-  if [[ $f == */Module.symvers ]]; then kdir=$(dirname "$(readlink -f "$f")"); fi
-done
 
 command -v sparse > /dev/null || {
   echo "sparse is not installed; run: tools/setup --full" >&2
@@ -39,6 +35,16 @@ command -v sparse > /dev/null || {
 # Of the same length in every sandbox, and not seen in what is built.
 work=$(mktemp -d "$PWD/kbuild.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+for f in "${headers[@]}"; do
+  case $f in
+    *.tar)
+      kdir=$work/linux
+      mkdir "$kdir"
+      tar -C "$kdir" -xf "$f"
+      ;;
+    */Module.symvers) kdir=$(dirname "$(readlink -f "$f")") ;;
+  esac
+done
 for f in "${sources[@]}"; do
   # Made files lie below bazel-out.
   to=$work/${f#bazel-out/*/bin/}
@@ -48,7 +54,7 @@ done
 
 # Our sources build without a warning, in any case under the compiler that the kernels' own packages name.
 flags="-Werror -ffile-prefix-map=$work=. -ffile-prefix-map=$(dirname "$kdir")=linux"
-if ! make -C "$kdir" M="$work/$folder" KCFLAGS="$flags" C=2 CONFIG_DEBUG_INFO_BTF_MODULES= modules > "$work/log" 2>&1; then
+if ! make -C "$kdir" M="$work/$folder" CC=gcc-12 KCFLAGS="$flags" C=2 CONFIG_DEBUG_INFO_BTF_MODULES= modules > "$work/log" 2>&1; then
   sed "s|$work/||g" "$work/log" >&2
   exit 1
 fi

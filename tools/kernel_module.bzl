@@ -2,7 +2,7 @@
 """kernel_module: Linux modules built by kbuild against every kernel of kernels.bzl."""
 
 load("@rules_shell//shell:sh_test.bzl", "sh_test")
-load("//tools:kernels.bzl", "KERNELS", "kernel_repository")
+load("//tools:kernels.bzl", "DEBUG_KERNEL", "KERNELS", "kernel_headers", "kernel_repository")
 
 def _kernel_module_build_impl(ctx):
     folder = ctx.label.package
@@ -28,7 +28,7 @@ def _kernel_module_build_impl(ctx):
 _kernel_module_build = rule(
     implementation = _kernel_module_build_impl,
     attrs = {
-        "headers": attr.label(mandatory = True),
+        "headers": attr.label(mandatory = True, allow_files = True),
         "kernel": attr.string(mandatory = True),
         "outs": attr.output_list(mandatory = True),
         "srcs": attr.label_list(mandatory = True, allow_files = True),
@@ -43,7 +43,7 @@ _kernel_module_build = rule(
 def kernel_module(name, modules, srcs, deps = [], visibility = None, testonly = False, tags = []):
     """Builds modules against every kernel.
 
-    Makes :KERNEL/MODULE.ko for each kernel and module, without debugging information, and :NAME_KERNEL for all modules of one
+    Makes :KERNEL/MODULE.ko for each kernel (the debug kernel, too) and module, without debugging information, and :NAME_KERNEL for all modules of one
     kernel; e.g. //backends/argo/linux:6.1/argo_core.ko and :modules_6.1.  Where tools/setup --full did not unpack the headers,
     the files are empty and the build says so; tests refuse them.  A warning of the compiler, of sparse or of kbuild's own checks
     ends the build, and :NAME_checkpatch_test holds the package's C files to the kernel's style.
@@ -57,16 +57,16 @@ def kernel_module(name, modules, srcs, deps = [], visibility = None, testonly = 
       testonly: the usual.
       tags: the usual.
     """
-    for kernel in KERNELS:
+    for kernel in KERNELS + [DEBUG_KERNEL]:
         _kernel_module_build(
             name = name + "_" + kernel,
             kernel = kernel,
-            headers = kernel_repository(kernel) + "//:headers",
+            headers = kernel_headers(kernel),
             srcs = srcs + deps,
             outs = ["%s/%s.ko" % (kernel, m) for m in modules],
             visibility = visibility,
             testonly = testonly,
-            tags = tags,
+            tags = tags + (["manual"] if kernel == DEBUG_KERNEL else []),
         )
 
     checkpatch = kernel_repository(KERNELS[0]) + "//:checkpatch"

@@ -12,6 +12,15 @@ KERNELS = [
     "6.12",
 ]
 
+# Linux with lockdep, kmemleak and others, built by //nested-test/kernels.  Its targets are "manual".
+DEBUG_KERNEL = "debug"
+
+def kernel_headers(kernel):
+    """What modules for a kernel are built against."""
+    if kernel == DEBUG_KERNEL:
+        return "//nested-test/kernels:debug/headers.tar"
+    return kernel_repository(kernel) + "//:headers"
+
 def kernel_repository(kernel):
     """The repository of a kernel of KERNELS."""
     return "@debian_kernel_" + kernel.replace(".", "_")
