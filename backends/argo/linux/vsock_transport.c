@@ -269,10 +269,13 @@ static s64 stream_has_space(struct vsock_sock *vsk)
 
 static ssize_t stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
-	/* One packet, then stream_has_space() is asked again. */
 	const size_t part = min_t(size_t, len, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE);
-	const ssize_t ret = virtio_transport_stream_enqueue(vsk, msg, part);
+	ssize_t ret;
 
+	/* One packet, then stream_has_space() is asked again.  The helper copies the second part of
+	 * what a program lends it by MSG_ZEROCOPY: so that goes at once.
+	 */
+	ret = virtio_transport_stream_enqueue(vsk, msg, msg->msg_flags & MSG_ZEROCOPY ? len : part);
 	if (ret > 0)
 		argo_vsock_meter_count(vsk, ret, false);
 	return ret;
