@@ -22,8 +22,8 @@ static void abort_connection(struct sock *sk)
 	struct vsock_sock *vsk = vsock_sk(sk);
 
 	/*
-	 * Still ESTABLISHED: what has come is read first, then recv() gives sk_err, and end-of-file
-	 * after that.  Sending gives EPIPE.
+	 * Still ESTABLISHED: a stream is read to its end first, then recv() gives sk_err (for
+	 * SEQPACKET at once), and end-of-file after that.  Sending gives EPIPE.
 	 */
 	vsk->peer_shutdown = SHUTDOWN_MASK;
 	sk->sk_err = ECONNRESET;
