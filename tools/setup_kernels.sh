@@ -45,13 +45,17 @@ fetch_kernel() (
   version=$(apt-cache "${suite[@]}" policy "$headers" | sed -nE 's/^ *Candidate: //p')
   parts=$(apt-cache "${suite[@]}" depends "$headers" | sed -nE 's/.*Depends: (linux-headers-.*-common|linux-kbuild-.*)$/\1/p' | sort -u)
   packages=()
-  for p in "linux-image-$release" "$headers" $parts ${want_source:+linux-source-$name}; do packages+=("$p=$version"); done
+  for p in "linux-image-$release" "$headers" $parts ${want_source:+linux-source-$name}; do
+    # The headers take any later kbuild, and for hours after an upload the archive has a later one only: images are signed
+    # and published behind the rest.
+    if [[ $p == linux-kbuild-* ]]; then packages+=("$p"); else packages+=("$p=$version"); fi
+  done
   say "fetching Linux $release $version"
   mkdir -p "$deps/kernels"
   tmp=$(mktemp -d "$deps/kernels/.fetch.XXXXXX")
   trap 'rm -rf "$tmp"' EXIT
   cd "$tmp" || exit
-  apt-get download -q "${packages[@]}"
+  apt-get download -q ${2:+"--target-release=$2"} "${packages[@]}"
   for p in ./*.deb; do
     dpkg-deb -x "$p" tree
     rm "$p"
