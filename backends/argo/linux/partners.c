@@ -89,7 +89,7 @@ static void tell_removed(const struct partner *partner)
 		service->partner_remove(partner->domid);
 }
 
-static int add(u16 domid, unsigned int why, u32 size)
+static int try_add(u16 domid, unsigned int why, u32 size)
 {
 	struct partner *partner = find(domid);
 
@@ -112,6 +112,16 @@ static int add(u16 domid, unsigned int why, u32 size)
 	return 0;
 }
 
+static int add(u16 domid, unsigned int why, u32 size)
+{
+	const int ret = try_add(domid, why, size);
+
+	if (ret)
+		pr_warn_ratelimited("argo: dom%u cannot be a partner (%d); max_peers is %u\n",
+				    domid, ret, max_peers);
+	return ret;
+}
+
 static void drop(struct partner *partner)
 {
 	list_del(&partner->node);
@@ -127,9 +137,6 @@ int argo_partner_add(u16 domid, unsigned int why)
 	mutex_lock(&partners_lock);
 	ret = add(domid, why, 0);
 	mutex_unlock(&partners_lock);
-	if (ret)
-		pr_warn_ratelimited("argo: dom%u cannot be a partner (%d); max_peers is %u\n",
-				    domid, ret, max_peers);
 	return ret;
 }
 
@@ -228,19 +235,14 @@ static bool is_ring_size(u32 size)
 static int parse_partner(char *text, u16 *domid, u32 *size)
 {
 	char *bytes = strchr(text, ':');
-	int ret;
 
 	*size = 0;
 	if (bytes) {
 		*bytes++ = '\0';
-		ret = kstrtou32(bytes, 0, size);
-		if (ret || !is_ring_size(*size))
+		if (kstrtou32(bytes, 0, size) || !is_ring_size(*size))
 			return -EINVAL;
 	}
-	ret = kstrtou16(text, 0, domid);
-	if (ret)
-		return ret;
-	return *domid < ARGO_DOMID_SELF ? 0 : -EINVAL;
+	return kstrtou16(text, 0, domid) || *domid >= ARGO_DOMID_SELF ? -EINVAL : 0;
 }
 
 /* Calls fn for each entry of the list, or stops at the first that is wrong. */
