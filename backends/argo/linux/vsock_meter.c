@@ -35,6 +35,7 @@ struct meter {
 	u32 closed_end; /* tx_cnt behind its last byte */
 	u32 open;       /* packets of the open half */
 	u32 open_end;
+	size_t wanted; /* bytes of the message that waits to be sent, 0: none does */
 
 	/* In. */
 	u32 told_fwd_cnt, told_buf_alloc; /* under the socket's lock */
@@ -136,6 +137,32 @@ bool argo_vsock_meter_is_midway(struct vsock_sock *vsk)
 	const struct meter *meter = find(vsk);
 
 	return meter && meter->midway;
+}
+
+void argo_vsock_meter_want(struct vsock_sock *vsk, size_t bytes)
+{
+	struct meter *meter = find(vsk);
+
+	if (meter)
+		meter->wanted = bytes;
+}
+
+bool argo_vsock_meter_fits(struct vsock_sock *vsk)
+{
+	struct virtio_vsock_sock *vvs = vsk->trans;
+	const struct meter *meter;
+	s64 space, under_way;
+
+	if (sk_vsock(vsk)->sk_type != SOCK_SEQPACKET)
+		return true;
+	meter = find(vsk);
+	if (!meter || !meter->wanted)
+		return true;
+	space = virtio_transport_stream_has_space(vsk);
+	spin_lock_bh(&vvs->tx_lock);
+	under_way = vvs->tx_cnt - vvs->peer_fwd_cnt;
+	spin_unlock_bh(&vvs->tx_lock);
+	return space >= (s64)meter->wanted || space + under_way < (s64)meter->wanted;
 }
 
 void argo_vsock_meter_small(struct vsock_sock *vsk)

@@ -262,7 +262,8 @@ static s64 stream_has_space(struct vsock_sock *vsk)
 {
 	/* A message that has begun must not stop half way: who does not wait would begin anew. */
 	if (!argo_vsock_meter_is_midway(vsk) &&
-	    (argo_vsock_is_blocked(vsk->remote_addr.svm_cid) || argo_vsock_meter_is_full(vsk)))
+	    (argo_vsock_is_blocked(vsk->remote_addr.svm_cid) || argo_vsock_meter_is_full(vsk) ||
+	     !argo_vsock_meter_fits(vsk)))
 		return 0;
 	return virtio_transport_stream_has_space(vsk);
 }
@@ -281,10 +282,28 @@ static ssize_t stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 	return ret;
 }
 
+/* A program begins to send: what it gave up before is not what it waits for. */
+static int notify_send_init(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	if (sk_vsock(vsk)->sk_type == SOCK_SEQPACKET)
+		argo_vsock_meter_want(vsk, 0);
+	return virtio_transport_notify_send_init(vsk, data);
+}
+
 static int seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
-	const int ret = virtio_transport_seqpacket_enqueue(vsk, msg, len);
+	int ret;
 
+	/*
+	 * The helper sends what there is credit for.  A message that would stop there must not
+	 * begin: nothing is sent yet, and stream_has_space() is asked again.
+	 */
+	if (!argo_vsock_meter_is_midway(vsk)) {
+		argo_vsock_meter_want(vsk, len);
+		if (!argo_vsock_meter_fits(vsk))
+			return 0;
+	}
+	ret = virtio_transport_seqpacket_enqueue(vsk, msg, len);
 	if (ret > 0)
 		argo_vsock_meter_count(vsk, ret, ret < len);
 	return ret;
@@ -359,7 +378,7 @@ static struct virtio_transport transport = {
 		.notify_recv_pre_block = notify_recv_pre_block,
 		.notify_recv_pre_dequeue = virtio_transport_notify_recv_pre_dequeue,
 		.notify_recv_post_dequeue = virtio_transport_notify_recv_post_dequeue,
-		.notify_send_init = virtio_transport_notify_send_init,
+		.notify_send_init = notify_send_init,
 		.notify_send_pre_block = virtio_transport_notify_send_pre_block,
 		.notify_send_pre_enqueue = virtio_transport_notify_send_pre_enqueue,
 		.notify_send_post_enqueue = virtio_transport_notify_send_post_enqueue,

@@ -122,6 +122,10 @@ bool argo_vsock_meter_is_full(struct vsock_sock *vsk);
 /* So many bytes were just sent; midway: they are not the last of their message. */
 void argo_vsock_meter_count(struct vsock_sock *vsk, u32 bytes, bool midway);
 bool argo_vsock_meter_is_midway(struct vsock_sock *vsk);
+/* The next message has so many bytes; 0: any will do. */
+void argo_vsock_meter_want(struct vsock_sock *vsk, size_t bytes);
+/* Whether the peer has room for that, or never will have, which the helper refuses (EMSGSIZE). */
+bool argo_vsock_meter_fits(struct vsock_sock *vsk);
 /* Sends the update that is held back, if one is. */
 void argo_vsock_meter_tell(struct vsock_sock *vsk);
 /* rx_work: a packet came whose overhead is more than its bytes. */
