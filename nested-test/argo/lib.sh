@@ -9,7 +9,8 @@ at() {
 }
 
 # cid_of WHERE
-cid_of() { if [ "$1" = dom0 ]; then echo 2; else echo $(($(guest_domid "$1") + 2)); fi; }
+cid_offset=2
+cid_of() { if [ "$1" = dom0 ]; then echo $cid_offset; else echo $(($(guest_domid "$1") + cid_offset)); fi; }
 
 peers=/sys/kernel/debug/argo/vsock
 debugfs="grep -q ' /sys/kernel/debug ' /proc/mounts || mount -t debugfs debugfs /sys/kernel/debug"
