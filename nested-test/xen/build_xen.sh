@@ -17,6 +17,15 @@ cp -L "$@" "$tree"
 dpkg-source --no-check -x "$tree"/*.dsc "$tree/xen" > "$tree/log" 2>&1 || { cat "$tree/log" >&2; exit 1; }
 cd "$tree/xen/xen"
 
+# QEMU 7.2 (helper_vmrun in svm_helper.c) leaves the vector of an interrupt that VMRUN injects in its exception_index; if
+# another thread makes the emulated CPU stop before the guest's next exit, QEMU delivers it once more: a PVH guest dies now
+# and then by a double fault in its entry code.  An interrupt that is pending at VMRUN ends the guest at once, and with that
+# the danger; it does no harm, for a real machine may have one there, too.
+pending='    if ( vmcb->event_inj.v \&\& vmcb->event_inj.type == X86_EVENTTYPE_EXT_INTR )\n        send_IPI_self(EVENT_CHECK_VECTOR);'
+sed -i "/^void svm_vmenter_helper(/,/^}/s/^    vmcb->rflags = .*/&\n$pending/" arch/x86/hvm/svm/svm.c
+sed -i 's/^#include <asm.apic.h>$/&\n#include <asm\/smp.h>\n#include <irq_vectors.h>/' arch/x86/hvm/svm/svm.c
+grep -q 'send_IPI_self(EVENT_CHECK_VECTOR)' arch/x86/hvm/svm/svm.c || { echo "build_xen: svm_vmenter_helper() is not as expected" >&2; exit 1; }
+
 # Argo is an "unsupported" feature in 4.17; it is off in Debian's own builds.  Debugging information would put the folder of
 # the build into the build-id.
 cat > .config << CONFIG
