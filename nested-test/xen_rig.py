@@ -90,6 +90,8 @@ def build_guest(machine, path):
 
 def guest_config(machine, name, kernel, ramdisk):
     guest = machine["guests"][name]
+    # QEMU 7.2 does not always survive that a PVH guest moves between its CPUs (docs/nested-xen.md).
+    pinned = ['cpus = "1"'] if guest["type"] == "pvh" else []
     lines = [
         f'name = "{name}"',
         f'type = "{guest["type"]}"',
@@ -100,6 +102,7 @@ def guest_config(machine, name, kernel, ramdisk):
         f'extra = "{KERNEL_ARGS} {machine["kernel_args"]}"',
         'on_crash = "destroy"',
         'on_reboot = "restart"',
+        *pinned,
         *guest["config"],
     ]
     return "\n".join(lines) + "\n"
