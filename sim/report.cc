@@ -59,6 +59,8 @@ void AppendLink(std::string* text, const DomainLink& link, const Machine& machin
     c.full += peer->count.full;
     c.busy += peer->count.busy;
     c.queued += peer->count.queued;
+    c.blocked += peer->count.blocked;
+    c.wakes += peer->count.wakes;
     c.queue_refused += peer->count.queue_refused;
     c.probes += peer->count.probes;
     c.lost += peer->count.lost;
@@ -78,6 +80,8 @@ void AppendLink(std::string* text, const DomainLink& link, const Machine& machin
              {"full", c.full},
              {"busy", c.busy},
              {"queued", c.queued},
+             {"blocked", c.blocked},
+             {"wakes", c.wakes},
              {"queue_refused", c.queue_refused},
              {"probes", c.probes},
              {"lost", c.lost},

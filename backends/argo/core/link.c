@@ -262,6 +262,7 @@ static int enqueue(struct argo_peer* peer, enum argo_send_class send_class, void
   peer->queue[(peer->queue_head + peer->queue_count) % ARGO_LINK_QUEUE] = cookie;
   peer->queue_count++;
   peer->count.queued++;
+  if (peer->state == ARGO_PEER_READY) peer->count.blocked++;
   peer->state = ARGO_PEER_BLOCKED;
   return 1;
 }
@@ -307,6 +308,7 @@ static void flush(struct argo_link* link, struct argo_peer* peer, uint64_t now_m
     link->ops->done(link->ctx, cookie, ret < 0 ? -ARGO_ECONNRESET : 0);
   }
   peer->state = ARGO_PEER_READY;
+  peer->count.wakes++;
   peer->retry_at_ms = 0;
   enter_callback(link);
   link->ops->writable(link->ctx, peer->domid);

@@ -112,6 +112,8 @@ struct argo_peer_counters {
   uint64_t full;          /* sendv answered EAGAIN */
   uint64_t busy;          /* sendv answered EBUSY or ENOMEM: no wake-up was queued */
   uint64_t queued;        /* packets that had to wait */
+  uint64_t blocked;       /* READY became BLOCKED */
+  uint64_t wakes;         /* BLOCKED became READY: writable() was called */
   uint64_t queue_refused; /* -ARGO_ENOBUFS: the queue's limit was hit */
   uint64_t probes;
   uint64_t lost;           /* sessions that ended */

@@ -74,6 +74,8 @@ TEST_F(Flow, QueuesWhenTheRingIsFullAndGoesOnInOrder) {
   for (uint32_t i = 0; i < 200; ++i) EXPECT_EQ(Tags(b)[i], 1000 + i);
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
   EXPECT_EQ(a.events, Events({"ready 2", "writable 2"}));
+  EXPECT_EQ(a.Peer(2).count.blocked, 1u);
+  EXPECT_EQ(a.Peer(2).count.wakes, 1u);
   for (const auto& packet : a.packets) {
     EXPECT_LE(packet->done, 1);
     EXPECT_EQ(packet->status, 0);

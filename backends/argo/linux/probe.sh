@@ -23,11 +23,8 @@ HAS_REMOTE_CID       net/af_vsock.h        \(\*has_remote_cid\)
 MSGZEROCOPY_ALLOW    net/af_vsock.h        \(\*msgzerocopy_allow\)
 NOTIFY_SET_RCVLOWAT  net/af_vsock.h        \(\*notify_set_rcvlowat\)
 READ_SKB             net/af_vsock.h        \(\*read_skb\)
-SET_RCVLOWAT         net/af_vsock.h        \(\*set_rcvlowat\)
 UNSENT_BYTES         net/af_vsock.h        \(\*unsent_bytes\)
 # struct virtio_transport and its helpers
-ALLOC_LINEAR_SKB     linux/virtio_vsock.h  virtio_vsock_alloc_linear_skb\(
-CAN_MSGZEROCOPY      linux/virtio_vsock.h  \(\*can_msgzerocopy\)
 CONSUME_SKB_SENT     linux/virtio_vsock.h  virtio_transport_consume_skb_sent\(
 RECV_PKT_NET         linux/virtio_vsock.h  virtio_transport_recv_pkt\([^)]*struct net \*
 SEND_PKT_NET         linux/virtio_vsock.h  \(\*send_pkt\)\([^)]*struct net \*

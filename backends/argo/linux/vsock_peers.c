@@ -499,9 +499,12 @@ static void show_peer(struct seq_file *m, struct argo_vsock_peer *peer)
 		   state_names[peer->slot.state]);
 	seq_printf(m, " tx_messages %llu tx_bytes %llu rx_messages %llu rx_bytes %llu\n",
 		   count->tx_messages, count->tx_bytes, count->rx_messages, count->rx_bytes);
-	seq_printf(m, " full %llu busy %llu queued %llu queue_refused %llu probes %llu lost %llu\n",
-		   count->full, count->busy, count->queued, count->queue_refused, count->probes,
+	seq_printf(m, " full %llu busy %llu blocked %llu wakes %llu probes %llu lost %llu\n",
+		   count->full, count->busy, count->blocked, count->wakes, count->probes,
 		   count->lost);
+	seq_printf(m, " queued %llu queue_refused %llu overflow_refused %llu credit_merged %llu\n",
+		   count->queued, count->queue_refused, peer->overflow_refused,
+		   peer->credit_merged);
 	seq_printf(m, " drop_corrupt %llu drop_source %llu drop_type %llu drop_length %llu\n",
 		   count->drop_corrupt, count->drop_source, count->drop_type, count->drop_length);
 	seq_printf(m, " drop_not_ready %llu drop_version %llu drop_header %llu drop_reply %llu\n",

@@ -42,8 +42,12 @@ static int send_later(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	struct sk_buff *other;
 
 	/* What the partner provoked is its own loss. */
-	if (virtio_vsock_skb_reply(skb) || skb_queue_len(&peer->overflow) >= MAX_OVERFLOW) {
+	if (virtio_vsock_skb_reply(skb)) {
 		peer->drop_reply++;
+		return -ENOBUFS;
+	}
+	if (skb_queue_len(&peer->overflow) >= MAX_OVERFLOW) {
+		peer->overflow_refused++;
 		return -ENOBUFS;
 	}
 	/* One word on credit for each connection: a partner may ask for ever and read nothing. */
@@ -52,6 +56,7 @@ static int send_later(struct argo_vsock_peer *peer, struct sk_buff *skb)
 			if (other->sk != skb->sk || argo_op(other) != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
 				continue;
 			*virtio_vsock_hdr(other) = *virtio_vsock_hdr(skb);
+			peer->credit_merged++;
 			return -ENOBUFS;
 		}
 	}
