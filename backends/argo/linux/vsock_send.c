@@ -16,7 +16,7 @@
  */
 #define MAX_OVERFLOW 1024
 
-/* The pieces of a packet for Xen: header, linear part, and fragments as first_call() counts. */
+/* The pieces of a packet for Xen; no more of them than first_call() counts. */
 u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV])
 {
 	u32 niov = 1;
@@ -24,7 +24,10 @@ u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV])
 
 	iov[0] = (struct argo_iov){ .base = (uintptr_t)virtio_vsock_hdr(skb),
 				    .len = sizeof(struct virtio_vsock_hdr) };
-	if (skb_headlen(skb))
+	/* The helpers put both side by side: one piece less for Xen to look up. */
+	if (skb->data == (u8 *)(virtio_vsock_hdr(skb) + 1))
+		iov[0].len += skb_headlen(skb);
+	else if (skb_headlen(skb))
 		iov[niov++] = (struct argo_iov){ .base = (uintptr_t)skb->data,
 						 .len = skb_headlen(skb) };
 	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
