@@ -55,6 +55,8 @@ def measure(args, type, folder):
         # The guest's CPU and dom0's, each on one of the machine's two.
         machine["xen_args"] += " dom0_vcpus_pin"
         machine["guests"]["guest"]["config"].append('cpus = "1"')
+    if args.native_tsc:
+        machine["guests"]["guest"]["config"].append('tsc_mode = "native"')
     figures = Figures()
     # Eight measurements for each size, and round trips of some milliseconds, on a host that may be ten times slower than usual.
     round_seconds = 8 * len(args.sizes.split()) * (args.seconds + 1) + 3 * args.pings * 0.01
@@ -73,6 +75,7 @@ def main():
     parser.add_argument("--pings", type=int, default=1000, help="for each round trip (default %(default)s)")
     parser.add_argument("--sizes", default=SIZES, help="bytes in each write (default '%(default)s')")
     parser.add_argument("--pin", action="store_true", help="dom0 and the guest each on a CPU of its own")
+    parser.add_argument("--native-tsc", action="store_true", help="the guest reads the time stamp counter itself, as where that is invariant")
     args = parser.parse_args()
     types = args.guests.split(",")
     if not set(types) <= set(TYPES) or args.rounds < 1 or args.seconds <= 0 or args.pings < 1:
@@ -89,8 +92,8 @@ def main():
         if wrong:
             failed = True
             continue
-        pinned = ", pinned" if args.pin else ""
-        text += f"## {type.upper()} guest: medians of {args.rounds}, {args.seconds:g} s each{pinned}\n\n{figures.tables()}\n"
+        how = (", pinned" if args.pin else "") + (", native TSC" if args.native_tsc else "")
+        text += f"## {type.upper()} guest: medians of {args.rounds}, {args.seconds:g} s each{how}\n\n{figures.tables()}\n"
     with open(os.path.join(args.out, "argo.md"), "w", encoding="utf-8") as f:
         f.write(text)
     print("\n" + text, end="")
