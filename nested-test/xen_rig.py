@@ -90,8 +90,6 @@ def build_guest(machine, path):
 
 def guest_config(machine, name, kernel, ramdisk):
     guest = machine["guests"][name]
-    # QEMU 7.2 does not always survive that a PVH guest moves between its CPUs (docs/nested-xen.md).
-    pinned = ['cpus = "1"'] if guest["type"] == "pvh" else []
     lines = [
         f'name = "{name}"',
         f'type = "{guest["type"]}"',
@@ -102,7 +100,6 @@ def guest_config(machine, name, kernel, ramdisk):
         f'extra = "{KERNEL_ARGS} {machine["kernel_args"]}"',
         'on_crash = "destroy"',
         'on_reboot = "restart"',
-        *pinned,
         *guest["config"],
     ]
     return "\n".join(lines) + "\n"
@@ -161,8 +158,12 @@ def build_dom0(machine, path, guest_image, more=None):
     ramfs.copy("lib/shell.sh", script_path(machine, "shell.sh"))
     ramfs.copy("boot/vmlinux", machine["kernel"])
     ramfs.copy("boot/guest.cpio", guest_image)
-    for name in machine["guests"]:
-        ramfs.file(f"guests/{name}.cfg", guest_config(machine, name, "/boot/vmlinux", "/boot/guest.cpio").encode())
+    for name, guest in machine["guests"].items():
+        config = guest_config(machine, name, "/boot/vmlinux", "/boot/guest.cpio")
+        if guest["type"] == "pvh":
+            # QEMU 7.2 does not always survive that a PVH guest moves between its CPUs (docs/nested-xen.md).
+            config += 'cpus = "1"\n'
+        ramfs.file(f"guests/{name}.cfg", config.encode())
     if more:
         more(ramfs)
     ramfs.write(path)

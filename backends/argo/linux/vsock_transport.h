@@ -58,7 +58,7 @@ struct argo_vsock_peer {
 	struct delayed_work timer;
 
 	u64 drop_header, drop_reply, drop_memory; /* under lock */
-	u64 overflow_refused, credit_merged; /* likewise, of what this side sends */
+	u64 overflow_refused, credit_merged;      /* likewise */
 	u64 drop_dgram, drop_flood;               /* of rx_work */
 };
 
