@@ -305,7 +305,7 @@ static void flush(struct argo_link* link, struct argo_peer* peer, uint64_t now_m
       return;
     }
     pop(peer);
-    link->ops->done(link->ctx, cookie, ret < 0 ? -ARGO_ECONNRESET : 0);
+    link->ops->done(link->ctx, cookie, ret < 0 ? ret : 0);
   }
   peer->state = ARGO_PEER_READY;
   peer->count.wakes++;

@@ -172,8 +172,8 @@ struct argo_link_ops {
 
   /* The iovs of a queued packet, header first; their number. */
   uint32_t (*describe)(void* ctx, void* cookie, struct argo_iov iov[ARGO_MAX_IOV]);
-  /* A queued packet left the queue: status 0 (sent) or -ARGO_ECONNRESET (its session ended, or it
-   * can never fit). */
+  /* A queued packet left the queue: status 0 (sent), -ARGO_ECONNRESET (its session ended), or what
+   * Xen said of one that can never go (-ARGO_EMSGSIZE: the partner has a smaller ring now). */
   void (*done)(void* ctx, void* cookie, int status);
 
   /* One packet from `src`: message->len is at least 44 and at most ARGO_LINK_MAX_MESSAGE.  Nothing

@@ -202,7 +202,7 @@ TEST_F(FlowToALiar, DropsAQueuedPacketThatCanNeverFit) {
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
   const auto& giant = a.packets[a.packets.size() - 2];
   EXPECT_EQ(giant->done, 1);
-  EXPECT_EQ(giant->status, -ARGO_ECONNRESET);
+  EXPECT_EQ(giant->status, -ARGO_EMSGSIZE);
   EXPECT_EQ(a.packets.back()->done, 1);
   EXPECT_EQ(a.packets.back()->status, 0);
 }
@@ -213,7 +213,7 @@ TEST_F(FlowToALiar, DropsTheFirstInTheQueueThatCanNeverFit) {
   xen.fail_send = 0;
   xen.Advance(ARGO_LINK_RETRY_MS);
   EXPECT_EQ(a.State(2), ARGO_PEER_READY);
-  EXPECT_EQ(a.packets.back()->status, -ARGO_ECONNRESET);
+  EXPECT_EQ(a.packets.back()->status, -ARGO_EMSGSIZE);
 }
 
 TEST_F(Flow, PassesOtherErrorsOn) {

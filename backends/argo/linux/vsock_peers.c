@@ -20,8 +20,8 @@ static uint cid_offset = 2;
 module_param(cid_offset, uint, 0444);
 MODULE_PARM_DESC(cid_offset, "CID = domid + cid_offset, the same in all domains (default 2: dom0 is the host, CID 2)");
 
-/* Packets in a peer's rx queue beyond which its ring is left alone: a ring full of the smallest. */
-#define MAX_RX 4096
+/* Memory in a peer's rx queue beyond which its ring is left alone: two passes of large packets. */
+#define MAX_RX_BYTES (4 * ARGO_LINK_BUDGET)
 
 static DEFINE_XARRAY(peers); /* by domid; written by the core's calls, which come one at a time */
 static struct workqueue_struct *workqueue;
@@ -125,10 +125,17 @@ static u32 op_describe(void *ctx, void *cookie, struct argo_iov iov[ARGO_MAX_IOV
 
 static void op_done(void *ctx, void *cookie, int status)
 {
-	if (status)
-		kfree_skb(cookie);
-	else
-		argo_skb_sent(cookie);
+	struct argo_vsock_peer *peer = ctx;
+	struct sk_buff *skb = cookie;
+
+	if (!status) {
+		argo_skb_sent(skb);
+		return;
+	}
+	/* At the end of a session all connections end. */
+	if (status != -ECONNRESET && argo_op(skb) == VIRTIO_VSOCK_OP_RW && !argo_is_dgram(skb))
+		argo_vsock_reset_connection(peer, virtio_vsock_hdr(skb));
+	kfree_skb(skb);
 }
 
 /* Small packets get room for more of the same stream behind them. */
@@ -192,6 +199,8 @@ static void op_deliver(void *ctx, u16 src, const struct argo_ring_message *messa
 		header.len = 0;
 		skb = argo_vsock_packet(&header);
 	}
+	if (argo_op(skb) != ARGO_VSOCK_OP_RESET)
+		atomic_add(skb->truesize, &peer->rx_bytes);
 	skb_queue_tail(&peer->rx, skb);
 	peer->kick = true;
 }
@@ -279,8 +288,11 @@ static void receive_all(struct argo_vsock_peer *peer)
 {
 	struct sk_buff *skb;
 
-	while ((skb = skb_dequeue(&peer->rx)))
+	while ((skb = skb_dequeue(&peer->rx))) {
+		if (argo_op(skb) != ARGO_VSOCK_OP_RESET)
+			atomic_sub(skb->truesize, &peer->rx_bytes);
 		argo_vsock_receive(peer, skb);
+	}
 }
 
 static void rx_work(struct work_struct *work)
@@ -311,7 +323,7 @@ static void on_timer(struct work_struct *work)
 	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, timer.work);
 
 	/* It may read the ring: not while rx_work is behind, or what it reads has no bound. */
-	if (skb_queue_len_lockless(&peer->rx) > MAX_RX) {
+	if (atomic_read(&peer->rx_bytes) > MAX_RX_BYTES) {
 		queue_delayed_work(workqueue, &peer->timer, HZ / 10);
 		return;
 	}
@@ -392,6 +404,19 @@ void argo_vsock_cancel(struct vsock_sock *vsk)
 
 /* ---- partners come and go: the core's calls ---- */
 
+/* The peer has sent its last, and no interrupt comes for it any more. */
+static void end_work(struct work_struct *work)
+{
+	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, end_work);
+
+	cancel_delayed_work_sync(&peer->timer);
+	cancel_work_sync(&peer->rx_work);
+	receive_all(peer); /* its last words, and the reset of its connections */
+	skb_queue_purge(&peer->requests);
+	complete(&peer->ended);
+	put_peer(peer);
+}
+
 static int partner_add(u16 domid, u32 ring_size)
 {
 	struct argo_vsock_peer *peer;
@@ -415,6 +440,8 @@ static int partner_add(u16 domid, u32 ring_size)
 	skb_queue_head_init(&peer->rx);
 	INIT_WORK(&peer->rx_work, rx_work);
 	INIT_DELAYED_WORK(&peer->timer, on_timer);
+	INIT_WORK(&peer->end_work, end_work);
+	init_completion(&peer->ended);
 	argo_link_init(&peer->link, &link_ops, peer, argo_own_domid(), &peer->slot, 1);
 	ret = xa_insert(&peers, domid, peer, GFP_KERNEL);
 	if (ret) {
@@ -428,6 +455,10 @@ static int partner_add(u16 domid, u32 ring_size)
 	return 0;
 }
 
+/*
+ * Returns when all its connections are reset.  But a program can hold its socket's lock as long as
+ * it likes (it sends from memory that never comes), and nobody's partners shall wait for that.
+ */
 static void partner_remove(u16 domid)
 {
 	struct argo_vsock_peer *peer = xa_erase(&peers, domid);
@@ -438,10 +469,10 @@ static void partner_remove(u16 domid)
 	argo_link_remove_peer(&peer->link, domid);
 	peer->removed = true;
 	mutex_unlock(&peer->lock);
-	cancel_delayed_work_sync(&peer->timer);
-	cancel_work_sync(&peer->rx_work);
-	receive_all(peer); /* its last words, and the reset of its connections */
-	skb_queue_purge(&peer->requests);
+	kref_get(&peer->refs);
+	queue_work(workqueue, &peer->end_work);
+	if (!wait_for_completion_timeout(&peer->ended, HZ))
+		pr_warn("vsock_argo: a socket that is in use holds up the end of dom%u\n", domid);
 	put_peer(peer);
 }
 

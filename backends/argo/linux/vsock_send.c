@@ -12,9 +12,24 @@
 
 /*
  * Packets behind the link's own queue.  Data stops as soon as anything waits, so these are control
- * packets of our own sockets, and a packet each of programs that were about to send.
+ * packets of our own sockets, and a packet or the rest of a message of each program that was about
+ * to send.  Who connects leaves room for those, and data leaves room for control.
  */
-#define MAX_OVERFLOW 1024
+#define MAX_OVERFLOW 1536u
+#define MAX_OVERFLOW_DATA 1024u
+#define MAX_OVERFLOW_REQUESTS 512u
+
+static u32 overflow_limit(u16 op)
+{
+	switch (op) {
+	case VIRTIO_VSOCK_OP_REQUEST:
+		return MAX_OVERFLOW_REQUESTS;
+	case VIRTIO_VSOCK_OP_RW:
+		return MAX_OVERFLOW_DATA;
+	default:
+		return MAX_OVERFLOW;
+	}
+}
 
 /* The pieces of a packet for Xen; no more of them than first_call() counts. */
 u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV])
@@ -39,29 +54,40 @@ u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV])
 	return niov;
 }
 
+/*
+ * One word on credit for each connection: a partner may ask for ever and read nothing.  The new one
+ * does not take the old one's place: credit behind it in the queue would be older, and Linux takes
+ * the last that it hears.
+ */
+static void drop_older_credit(struct argo_vsock_peer *peer, const struct sk_buff *skb)
+{
+	struct sk_buff *other;
+
+	skb_queue_reverse_walk(&peer->overflow, other) {
+		if (other->sk != skb->sk || argo_op(other) != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+			continue;
+		__skb_unlink(other, &peer->overflow);
+		kfree_skb(other);
+		peer->credit_merged++;
+		return;
+	}
+}
+
 /* The link's queue is full, or others wait in front. */
 static int send_later(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
-	struct sk_buff *other;
+	const u16 op = argo_op(skb);
 
 	/* What the partner provoked is its own loss. */
 	if (virtio_vsock_skb_reply(skb)) {
 		peer->drop_reply++;
 		return -ENOBUFS;
 	}
-	if (skb_queue_len(&peer->overflow) >= MAX_OVERFLOW) {
+	if (op == VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+		drop_older_credit(peer, skb);
+	if (skb_queue_len(&peer->overflow) >= overflow_limit(op)) {
 		peer->overflow_refused++;
 		return -ENOBUFS;
-	}
-	/* One word on credit for each connection: a partner may ask for ever and read nothing. */
-	if (argo_op(skb) == VIRTIO_VSOCK_OP_CREDIT_UPDATE) {
-		skb_queue_reverse_walk(&peer->overflow, other) {
-			if (other->sk != skb->sk || argo_op(other) != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
-				continue;
-			*virtio_vsock_hdr(other) = *virtio_vsock_hdr(skb);
-			peer->credit_merged++;
-			return -ENOBUFS;
-		}
 	}
 	__skb_queue_tail(&peer->overflow, skb);
 	return 1;
@@ -210,8 +236,8 @@ static int send_any(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	return -EMSGSIZE;
 }
 
-/* Data that is lost between two ends that live must not go unseen: there is no memory, say. */
-static void reset_connection(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr *lost)
+/* What is lost between two ends that live must not go unseen: there is no memory, say. */
+void argo_vsock_reset_connection(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr *lost)
 {
 	const struct virtio_vsock_hdr reset = {
 		.op = cpu_to_le16(ARGO_VSOCK_OP_RESET),
@@ -226,15 +252,27 @@ static void reset_connection(struct argo_vsock_peer *peer, const struct virtio_v
 	peer->kick = true;
 }
 
+/*
+ * Whether the other end would wait for ever without it: data, credit, an end-of-file.  The caller
+ * of connect() learns of his loss, who misses an RST when he sends, and answers are the partner's.
+ */
+static bool is_needed(struct sk_buff *skb)
+{
+	const u16 op = argo_op(skb);
+
+	return !argo_is_dgram(skb) && !virtio_vsock_skb_reply(skb) &&
+	       op != VIRTIO_VSOCK_OP_REQUEST && op != VIRTIO_VSOCK_OP_RST;
+}
+
 int argo_vsock_send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
 	const struct virtio_vsock_hdr header = *virtio_vsock_hdr(skb);
-	const bool data = argo_op(skb) == VIRTIO_VSOCK_OP_RW && !argo_is_dgram(skb);
+	const bool needed = is_needed(skb);
 	const int ret = send_any(peer, skb);
 
 	/* Without a session all connections are being reset. */
-	if (ret < 0 && data && ret != -ENODEV && ret != -ECONNRESET)
-		reset_connection(peer, &header);
+	if (ret < 0 && needed && ret != -ENODEV && ret != -ECONNRESET)
+		argo_vsock_reset_connection(peer, &header);
 	return ret;
 }
 

@@ -131,13 +131,8 @@ static struct sock *find_connected(const struct virtio_vsock_hdr *header)
 
 static void reset(const struct virtio_vsock_hdr *header)
 {
-	struct sock *sk;
+	struct sock *sk = find_connected(header);
 
-	if (le32_to_cpu(header->src_port) == VMADDR_PORT_ANY) {
-		end_all_connections(le64_to_cpu(header->src_cid));
-		return;
-	}
-	sk = find_connected(header);
 	if (sk)
 		end_connection(sk);
 }
@@ -150,7 +145,10 @@ static bool is_flooded(struct vsock_sock *vsk)
 {
 	struct virtio_vsock_sock *vvs = vsk->trans;
 
-	return vvs && (u64)skb_queue_len_lockless(&vvs->rx_queue) * SMALL_PACKET > vvs->buf_alloc;
+	const u32 queued = vvs ? skb_queue_len_lockless(&vvs->rx_queue) : 0;
+
+	/* The smallest buffer admits two. */
+	return queued > 1 && (u64)queued * SMALL_PACKET > vvs->buf_alloc;
 }
 
 /* Tells the meter what it must know, and whether the packet ends its connection in a way that the
@@ -207,7 +205,10 @@ void argo_vsock_receive(struct argo_vsock_peer *peer, struct sk_buff *skb)
 	const struct virtio_vsock_hdr *header = virtio_vsock_hdr(skb);
 
 	if (le16_to_cpu(header->op) == ARGO_VSOCK_OP_RESET) {
-		reset(header);
+		if (le32_to_cpu(header->src_port) == VMADDR_PORT_ANY)
+			end_all_connections(le64_to_cpu(header->src_cid));
+		else
+			reset(header);
 		kfree_skb(skb);
 		return;
 	}
@@ -306,6 +307,8 @@ static int seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t 
 	ret = virtio_transport_seqpacket_enqueue(vsk, msg, len);
 	if (ret > 0)
 		argo_vsock_meter_count(vsk, ret, ret < len);
+	if (ret == len)
+		argo_vsock_meter_want(vsk, 0);
 	return ret;
 }
 

@@ -17,6 +17,7 @@
 #ifndef ARGOSY_BACKENDS_ARGO_LINUX_VSOCK_TRANSPORT_H_
 #define ARGOSY_BACKENDS_ARGO_LINUX_VSOCK_TRANSPORT_H_
 
+#include <linux/completion.h>
 #include <linux/kref.h>
 #include <linux/ktime.h>
 #include <linux/mutex.h>
@@ -54,8 +55,11 @@ struct argo_vsock_peer {
 	struct sk_buff_head overflow; /* what the link's queue refused, and all behind it */
 
 	struct sk_buff_head rx;     /* read by rx_work alone */
+	atomic_t rx_bytes;          /* memory of what the ring brought there */
 	struct work_struct rx_work; /* drains the ring, then the rx queue */
 	struct delayed_work timer;
+	struct work_struct end_work; /* behind both, when the partner is removed */
+	struct completion ended;
 
 	u64 drop_header, drop_reply, drop_memory; /* under lock */
 	u64 overflow_refused, credit_merged;      /* likewise */
@@ -72,9 +76,12 @@ static inline bool argo_is_dgram(const struct sk_buff *skb)
 	return le16_to_cpu(((struct virtio_vsock_hdr *)skb->head)->type) == ARGO_VSOCK_TYPE_DGRAM;
 }
 
+/* As of the last tick: each packet asks, and where the time stamp counter traps, a finer clock
+ * costs more than all else here.
+ */
 static inline u64 argo_vsock_now_ms(void)
 {
-	return ktime_to_ms(ktime_get());
+	return ktime_to_ms(ktime_get_coarse());
 }
 
 /* ---- vsock_peers.c ---- */
@@ -106,6 +113,8 @@ u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV]);
  */
 int argo_vsock_send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb);
 void argo_vsock_send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue);
+/* ECONNRESET for the socket that sent this, in rx_work. */
+void argo_vsock_reset_connection(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr *lost);
 
 /* ---- vsock_transport.c ---- */
 
