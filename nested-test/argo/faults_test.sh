@@ -105,6 +105,22 @@ guest_reboot alpha
 meet dom0 alpha
 check "and after a reboot" transfer alpha dom0 5007
 
+# --- its power fails while a program in dom0 holds a socket to it
+
+listening alpha 5017 -r
+mkfifo /tmp/hold_more
+argosy-hold "$(cid_of alpha)" 5017 < /tmp/hold_more > /tmp/held.log &
+holding=$!
+{ until [ -e /tmp/let_go ]; do usleep 50000; done; } > /tmp/hold_more &
+until grep -q held /tmp/held.log; do usleep 20000; done
+guest_destroy alpha
+guest_create alpha
+meet dom0 alpha
+check "a held socket keeps no new domain from becoming a partner" transfer dom0 alpha 5018
+: > /tmp/let_go
+wait $holding
+same "the program goes on" 0 $?
+
 # --- saved and restored
 
 listening alpha 5008 "" /dev/zero
