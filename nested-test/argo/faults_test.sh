@@ -124,15 +124,15 @@ same "the program goes on" 0 $?
 # --- saved and restored
 
 listening alpha 5008 "" /dev/zero
-hatch "$(cid_of alpha)" 5008 < /dev/null > /tmp/from_alpha 2> /tmp/from_alpha.log &
+hatch "$(cid_of alpha)" 5008 < /dev/null > /dev/null 2> /tmp/from_alpha.log &
 receiving=$!
-grown dom0 /tmp/from_alpha $receiving 1000000
+busy dom0 $receiving 1000000 wchar
 guest_save alpha /tmp/alpha.saved
 wait $receiving
 same "a connection to a domain that is saved is reset" 1 $?
 cat /tmp/from_alpha.log
 guest_restore alpha /tmp/alpha.saved
-rm /tmp/alpha.saved /tmp/from_alpha
+rm /tmp/alpha.saved
 meet dom0 alpha
 same "its own side is, too" 1 "$(ended alpha 5008)"
 check "the restored domain can be reached" transfer dom0 alpha 5009
@@ -167,9 +167,9 @@ meet dom0 beta
 check "beta is back" transfer dom0 beta 5011
 
 listening beta 5012 "" /dev/zero
-hatch "$(cid_of beta)" 5012 < /dev/null > /tmp/from_beta 2>&1 &
+hatch "$(cid_of beta)" 5012 < /dev/null > /dev/null 2>&1 &
 receiving=$!
-grown dom0 /tmp/from_beta $receiving 1000000
+busy dom0 $receiving 1000000 wchar
 kill -9 $receiving
 wait $receiving
 check "dom0's are unloaded under traffic" sh -c "$unload"

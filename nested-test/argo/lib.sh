@@ -31,16 +31,10 @@ listening() {
 # ended WHERE PORT: waits for the end of that listener, and prints its exit code.
 ended() { at "$1" "until [ -s /tmp/$2.exit ]; do usleep 20000; done; cat /tmp/$2.exit"; }
 
-# busy WHERE PID BYTES: waits until a process has read so much from files and pipes.
+# busy WHERE PID BYTES [COUNTER]: waits until a process has read so much from files and pipes; with wchar: written to them.
 busy() {
-  at "$1" "until [ \$(sed -n 's/^rchar: //p' /proc/$2/io) -ge $3 ]; do usleep 20000; [ -d /proc/$2 ] || exit 1; done" ||
+  at "$1" "until [ \$(sed -n 's/^${4:-rchar}: //p' /proc/$2/io) -ge $3 ]; do usleep 20000; [ -d /proc/$2 ] || exit 1; done" ||
     die "$1: process $2 ended too early"
-}
-
-# grown WHERE FILE PID BYTES: waits until a file that a process writes has so many bytes.
-grown() {
-  at "$1" "until [ \$(stat -c %s $2) -ge $4 ]; do usleep 20000; [ -d /proc/$3 ] || exit 1; done" ||
-    die "$1: process $3 ended too early"
 }
 
 # transfer FROM TO PORT: a file of 2 MiB arrives whole.
