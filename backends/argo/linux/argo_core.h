@@ -69,8 +69,8 @@ int argo_ring_open(struct argo_ring *ring, u32 port, u16 partner, u32 size);
 /* No ready() runs any more when this returns.  A ring that Xen dropped already is no error. */
 void argo_ring_close(struct argo_ring *ring);
 
-/* Whether Xen still has the ring: it drops it with its partner, and tells nobody. */
-bool argo_ring_alive(const struct argo_ring *ring);
+/* Whether Xen still has this domain: it drops a ring with its partner, and tells nobody. */
+bool argo_partner_alive(u16 domid);
 
 /* ---- services ---- */
 
@@ -79,6 +79,7 @@ struct argo_service {
 
 	/* ring_size: for argo_ring_open().  -errno is logged, and the partner is not told again. */
 	int (*partner_add)(u16 domid, u32 ring_size);
+	/* May end its work later, for a reason that it logs. */
 	void (*partner_remove)(u16 domid);
 	/* Some domain died: look whether it is this one. */
 	void (*partner_check)(u16 domid);

@@ -68,17 +68,21 @@ static u32 size_for(const struct partner *partner)
 	return partner->ring_size ? partner->ring_size : ring_size;
 }
 
+static void tell_one(struct argo_service *service, const struct partner *partner)
+{
+	const int ret = service->partner_add(partner->domid, size_for(partner));
+
+	if (ret)
+		pr_warn("argo: port %#x has no place for dom%u (%d)\n", service->port,
+			partner->domid, ret);
+}
+
 static void tell_added(const struct partner *partner)
 {
 	struct argo_service *service;
 
-	list_for_each_entry(service, &services, node) {
-		const int ret = service->partner_add(partner->domid, size_for(partner));
-
-		if (ret)
-			pr_warn("argo: port %#x has no place for dom%u (%d)\n", service->port,
-				partner->domid, ret);
-	}
+	list_for_each_entry(service, &services, node)
+		tell_one(service, partner);
 }
 
 static void tell_removed(const struct partner *partner)
@@ -205,7 +209,7 @@ int argo_service_register(struct argo_service *service)
 	}
 	list_add_tail(&service->node, &services);
 	list_for_each_entry(partner, &partners, node)
-		service->partner_add(partner->domid, size_for(partner));
+		tell_one(service, partner);
 	mutex_unlock(&partners_lock);
 	return 0;
 }

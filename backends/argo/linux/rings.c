@@ -26,7 +26,7 @@ static DEFINE_SPINLOCK(rings_lock); /* the list; taken in hard interrupts */
 static int virq = -1;
 static atomic64_t virq_count;
 
-/* The memory of the rings of argo_ring_alive(), which nobody reads. */
+/* The memory of the rings of argo_partner_alive(), which nobody reads. */
 static void *probe_page;
 #define PROBE_PORT 0x41524750u /* "ARGP" */
 
@@ -151,16 +151,16 @@ EXPORT_SYMBOL_GPL(argo_ring_close);
  * FAIL_EXIST) makes it write a line to its console each time.  So this asks in silence whether the
  * partner lives: by a small ring on a port of nobody.  A domid comes back only after 32000 others.
  */
-bool argo_ring_alive(const struct argo_ring *ring)
+bool argo_partner_alive(u16 domid)
 {
 	const u64 gfn = pfn_to_gfn(vmalloc_to_pfn(probe_page));
-	const int ret = argo_register_ring(PROBE_PORT, ring->partner, ARGO_MIN_RING_SIZE, &gfn, 1);
+	const int ret = argo_register_ring(PROBE_PORT, domid, ARGO_MIN_RING_SIZE, &gfn, 1);
 
 	if (ret == 0)
-		argo_unregister_ring(PROBE_PORT, ring->partner);
+		argo_unregister_ring(PROBE_PORT, domid);
 	return ret != -ESRCH && ret != -ECONNREFUSED;
 }
-EXPORT_SYMBOL_GPL(argo_ring_alive);
+EXPORT_SYMBOL_GPL(argo_partner_alive);
 
 /* core/ring.c is compiled into this module for all. */
 EXPORT_SYMBOL_GPL(argo_ring_peek);

@@ -180,7 +180,7 @@ int argo_vsock_dgram_enqueue(struct vsock_sock *vsk, struct sockaddr_vm *to, str
 		.type = cpu_to_le16(ARGO_VSOCK_TYPE_DGRAM),
 		.op = cpu_to_le16(VIRTIO_VSOCK_OP_RW),
 	};
-	/* As a reply: where the partner's ring and the link's queue are full it is dropped. */
+	/* As a reply: where the partner's ring is full it is dropped. */
 	virtio_vsock_skb_set_reply(skb);
 	ret = argo_vsock_send(skb);
 	return ret < 0 ? ret : len;

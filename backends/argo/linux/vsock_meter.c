@@ -21,8 +21,6 @@
 #include "backends/argo/linux/vsock_transport.h"
 
 #define BYTES_PER_PACKET 1024u
-/* Smaller packets are counted one by one at the receiver, too. */
-#define SMALL_PACKET SKB_TRUESIZE(0)
 #define MAX_PACKETS 256u
 
 struct meter {
@@ -36,13 +34,13 @@ struct meter {
 	u32 open;       /* packets of the open half */
 	u32 open_end;
 	size_t wanted; /* bytes of the message that waits to be sent, 0: none does */
+	bool midway;   /* a message has begun and not ended */
 
 	/* In. */
 	u32 told_fwd_cnt, told_buf_alloc; /* under the socket's lock */
 	u32 small;      /* packets too small for the bytes to tell; written by rx_work */
 	u32 told_small; /* those of them that were taken when the peer was told */
 	bool asked;
-	bool midway; /* out: a message has begun and not ended; under the socket's lock */
 };
 
 static DEFINE_HASHTABLE(meters, 8);
@@ -201,7 +199,7 @@ static bool can_wait(const struct meter *meter, struct vsock_sock *vsk, u32 fwd_
 	/* A sender fills no more than its own buffer's size. */
 	const u32 window = min(READ_ONCE(vvs->peer_buf_alloc), buf_alloc);
 	const u32 packets = packet_limit(window);
-	const u32 lag = min_t(u32, window, packets * SMALL_PACKET) / 4;
+	const u32 lag = min_t(u32, window, packets * ARGO_VSOCK_SMALL) / 4;
 	const u32 unread = READ_ONCE(vvs->rx_bytes);
 	/* One may be counted and not queued yet. */
 	const u32 small = READ_ONCE(meter->small) - meter->told_small + 1;

@@ -21,7 +21,7 @@ module_param(cid_offset, uint, 0444);
 MODULE_PARM_DESC(cid_offset, "CID = domid + cid_offset, the same in all domains (default 2: dom0 is the host, CID 2)");
 
 /* Memory in a peer's rx queue beyond which its ring is left alone: two passes of large packets. */
-#define MAX_RX_BYTES (4 * ARGO_LINK_BUDGET)
+#define MAX_RX_MEMORY (4 * ARGO_LINK_BUDGET)
 
 static DEFINE_XARRAY(peers); /* by domid; written by the core's calls, which come one at a time */
 static struct workqueue_struct *workqueue;
@@ -108,9 +108,7 @@ static void op_ring_close(void *ctx, u16 partner, struct argo_ring_reader *reade
 
 static int op_ring_alive(void *ctx, u16 partner, struct argo_ring_reader *reader)
 {
-	struct argo_vsock_peer *peer = ctx;
-
-	return argo_ring_alive(&peer->ring);
+	return argo_partner_alive(partner);
 }
 
 static u64 op_random(void *ctx)
@@ -133,7 +131,7 @@ static void op_done(void *ctx, void *cookie, int status)
 		return;
 	}
 	/* At the end of a session all connections end. */
-	if (status != -ECONNRESET && argo_op(skb) == VIRTIO_VSOCK_OP_RW && !argo_is_dgram(skb))
+	if (status != -ECONNRESET && argo_vsock_is_needed(skb))
 		argo_vsock_reset_connection(peer, virtio_vsock_hdr(skb));
 	kfree_skb(skb);
 }
@@ -199,8 +197,12 @@ static void op_deliver(void *ctx, u16 src, const struct argo_ring_message *messa
 		header.len = 0;
 		skb = argo_vsock_packet(&header);
 	}
-	if (argo_op(skb) != ARGO_VSOCK_OP_RESET)
-		atomic_add(skb->truesize, &peer->rx_bytes);
+	argo_vsock_queue_rx(peer, skb);
+}
+
+void argo_vsock_queue_rx(struct argo_vsock_peer *peer, struct sk_buff *skb)
+{
+	atomic_add(skb->truesize, &peer->rx_memory);
 	skb_queue_tail(&peer->rx, skb);
 	peer->kick = true;
 }
@@ -225,8 +227,7 @@ static void op_peer_lost(void *ctx, u16 domid)
 	};
 
 	__skb_queue_purge(&peer->overflow);
-	skb_queue_tail(&peer->rx, argo_vsock_packet(&reset_all));
-	peer->kick = true;
+	argo_vsock_queue_rx(peer, argo_vsock_packet(&reset_all));
 	peer->wake = false;
 }
 
@@ -289,8 +290,7 @@ static void receive_all(struct argo_vsock_peer *peer)
 	struct sk_buff *skb;
 
 	while ((skb = skb_dequeue(&peer->rx))) {
-		if (argo_op(skb) != ARGO_VSOCK_OP_RESET)
-			atomic_sub(skb->truesize, &peer->rx_bytes);
+		atomic_sub(skb->truesize, &peer->rx_memory);
 		argo_vsock_receive(peer, skb);
 	}
 }
@@ -323,7 +323,7 @@ static void on_timer(struct work_struct *work)
 	struct argo_vsock_peer *peer = container_of(work, struct argo_vsock_peer, timer.work);
 
 	/* It may read the ring: not while rx_work is behind, or what it reads has no bound. */
-	if (atomic_read(&peer->rx_bytes) > MAX_RX_BYTES) {
+	if (atomic_read(&peer->rx_memory) > MAX_RX_MEMORY) {
 		queue_delayed_work(workqueue, &peer->timer, HZ / 10);
 		return;
 	}
@@ -457,7 +457,8 @@ static int partner_add(u16 domid, u32 ring_size)
 
 /*
  * Returns when all its connections are reset.  But a program can hold its socket's lock as long as
- * it likes (it sends from memory that never comes), and nobody's partners shall wait for that.
+ * it likes (it sends from memory that never comes), and nobody's partners shall wait for that.  If
+ * the domain is a partner again by then, the late resets meet its new connections, too.
  */
 static void partner_remove(u16 domid)
 {
@@ -483,7 +484,7 @@ static void partner_check(u16 domid)
 	if (!peer)
 		return;
 	mutex_lock(&peer->lock);
-	if (peer->slot.state >= ARGO_PEER_GREETING && !argo_ring_alive(&peer->ring)) {
+	if (peer->slot.state >= ARGO_PEER_GREETING && !argo_partner_alive(domid)) {
 		argo_link_peer_gone(&peer->link, domid, argo_vsock_now_ms());
 		settle(peer);
 	}
@@ -540,8 +541,8 @@ static void show_peer(struct seq_file *m, struct argo_vsock_peer *peer)
 		   count->drop_corrupt, count->drop_source, count->drop_type, count->drop_length);
 	seq_printf(m, " drop_not_ready %llu drop_version %llu drop_header %llu drop_reply %llu\n",
 		   count->drop_not_ready, count->drop_version, peer->drop_header, peer->drop_reply);
-	seq_printf(m, " drop_memory %llu drop_dgram %llu drop_flood %llu\n", peer->drop_memory,
-		   peer->drop_dgram, peer->drop_flood);
+	seq_printf(m, " drop_memory %llu drop_dgram %llu drop_flood %llu reset_lost %llu\n",
+		   peer->drop_memory, peer->drop_dgram, peer->drop_flood, peer->reset_lost);
 	mutex_unlock(&peer->lock);
 }
 

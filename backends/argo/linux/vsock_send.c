@@ -135,7 +135,9 @@ static int send_whole(struct argo_vsock_peer *peer, struct sk_buff *skb)
 /* The last piece of a packet alone ends a message. */
 static const u32 ends = VIRTIO_VSOCK_SEQ_EOM | VIRTIO_VSOCK_SEQ_EOR;
 
-/* How much of a packet goes into one call: what its first ARGO_MAX_IOV pieces hold. */
+/* How much of a packet goes into one call: what its first ARGO_MAX_IOV pieces hold.  Header and
+ * linear part count as two, though they mostly are one.
+ */
 static u32 first_call(const struct sk_buff *skb)
 {
 	const struct skb_shared_info *info = skb_shinfo(skb);
@@ -204,7 +206,7 @@ static int send_pieces(struct argo_vsock_peer *peer, struct sk_buff *skb)
 /* In as many packets as Xen needs calls for; a datagram is always one. */
 static int send_calls(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
-	/* Two pieces are the header and the linear part. */
+	/* Two pieces are the header and the linear part, where those are not one. */
 	const u32 calls = DIV_ROUND_UP(skb_shinfo(skb)->nr_frags, ARGO_MAX_IOV - 2);
 	const bool copy = argo_is_dgram(skb) || skb->len < calls * LEAST_PER_CALL;
 	u32 len;
@@ -247,16 +249,15 @@ void argo_vsock_reset_connection(struct argo_vsock_peer *peer, const struct virt
 		.dst_port = lost->src_port,
 	};
 
-	peer->drop_memory++;
-	skb_queue_tail(&peer->rx, argo_vsock_packet(&reset));
-	peer->kick = true;
+	peer->reset_lost++;
+	argo_vsock_queue_rx(peer, argo_vsock_packet(&reset));
 }
 
 /*
  * Whether the other end would wait for ever without it: data, credit, an end-of-file.  The caller
  * of connect() learns of his loss, who misses an RST when he sends, and answers are the partner's.
  */
-static bool is_needed(struct sk_buff *skb)
+bool argo_vsock_is_needed(struct sk_buff *skb)
 {
 	const u16 op = argo_op(skb);
 
@@ -267,7 +268,7 @@ static bool is_needed(struct sk_buff *skb)
 int argo_vsock_send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb)
 {
 	const struct virtio_vsock_hdr header = *virtio_vsock_hdr(skb);
-	const bool needed = is_needed(skb);
+	const bool needed = argo_vsock_is_needed(skb);
 	const int ret = send_any(peer, skb);
 
 	/* Without a session all connections are being reset. */

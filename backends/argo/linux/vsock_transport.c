@@ -137,18 +137,14 @@ static void reset(const struct virtio_vsock_hdr *header)
 		end_connection(sk);
 }
 
-/* Above this, credit alone bounds the packets that a socket may have to keep. */
-#define SMALL_PACKET SKB_TRUESIZE(0)
-
 /* As later kernels count: the packets' overhead alone must fit into the buffer. */
 static bool is_flooded(struct vsock_sock *vsk)
 {
 	struct virtio_vsock_sock *vvs = vsk->trans;
-
 	const u32 queued = vvs ? skb_queue_len_lockless(&vvs->rx_queue) : 0;
 
 	/* The smallest buffer admits two. */
-	return queued > 1 && (u64)queued * SMALL_PACKET > vvs->buf_alloc;
+	return queued > 1 && (u64)queued * ARGO_VSOCK_SMALL > vvs->buf_alloc;
 }
 
 /* Tells the meter what it must know, and whether the packet ends its connection in a way that the
@@ -162,7 +158,7 @@ static bool is_fatal(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr
 	struct sock *sk;
 
 	if (op != VIRTIO_VSOCK_OP_RST && op != VIRTIO_VSOCK_OP_CREDIT_REQUEST &&
-	    (op != VIRTIO_VSOCK_OP_RW || le32_to_cpu(header->len) >= SMALL_PACKET))
+	    (op != VIRTIO_VSOCK_OP_RW || le32_to_cpu(header->len) >= ARGO_VSOCK_SMALL))
 		return false;
 	sk = find_connected(header);
 	if (!sk)

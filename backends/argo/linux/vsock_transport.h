@@ -33,6 +33,11 @@
 /* Our packet type: virtio-vsock has STREAM (1) and SEQPACKET (2). */
 #define ARGO_VSOCK_TYPE_DGRAM 3
 
+/* Smaller packets are counted one by one at the receiver; above, credit alone bounds what a socket
+ * may have to keep.
+ */
+#define ARGO_VSOCK_SMALL SKB_TRUESIZE(0)
+
 /* In a peer's rx queue only, never on the wire: ECONNRESET, for one connection or for all. */
 #define ARGO_VSOCK_OP_RESET VIRTIO_VSOCK_OP_INVALID
 
@@ -54,8 +59,8 @@ struct argo_vsock_peer {
 	struct sk_buff_head requests; /* connects that wait for the greetings */
 	struct sk_buff_head overflow; /* what the link's queue refused, and all behind it */
 
-	struct sk_buff_head rx;     /* read by rx_work alone */
-	atomic_t rx_bytes;          /* memory of what the ring brought there */
+	struct sk_buff_head rx;     /* read by rx_work, and by end_work behind it */
+	atomic_t rx_memory;         /* that it takes */
 	struct work_struct rx_work; /* drains the ring, then the rx queue */
 	struct delayed_work timer;
 	struct work_struct end_work; /* behind both, when the partner is removed */
@@ -63,6 +68,7 @@ struct argo_vsock_peer {
 
 	u64 drop_header, drop_reply, drop_memory; /* under lock */
 	u64 overflow_refused, credit_merged;      /* likewise */
+	u64 reset_lost;                           /* likewise */
 	u64 drop_dgram, drop_flood;               /* of rx_work */
 };
 
@@ -100,6 +106,9 @@ void argo_vsock_cancel(struct vsock_sock *vsk);
 
 u32 argo_vsock_own_cid(void);
 
+/* For rx_work.  Under the peer's lock. */
+void argo_vsock_queue_rx(struct argo_vsock_peer *peer, struct sk_buff *skb);
+
 /* A packet without payload, for which there is always memory.  Process context. */
 struct sk_buff *argo_vsock_packet(const struct virtio_vsock_hdr *header);
 
@@ -109,11 +118,13 @@ struct sk_buff *argo_vsock_packet(const struct virtio_vsock_hdr *header);
 u32 argo_vsock_describe(struct sk_buff *skb, struct argo_iov iov[ARGO_MAX_IOV]);
 /* Sends, or keeps until the partner has room; the skb is consumed.  0 or 1, or an error: -ENODEV
  * and -ECONNRESET (no session), -EMSGSIZE (a datagram that the partner cannot take), -ENOBUFS (it
- * reads nothing), -ENOMEM.  A connection whose data was lost is reset.
+ * reads nothing), -ENOMEM.  A connection that cannot go on without it is reset.
  */
 int argo_vsock_send_locked(struct argo_vsock_peer *peer, struct sk_buff *skb);
 void argo_vsock_send_all(struct argo_vsock_peer *peer, struct sk_buff_head *queue);
-/* ECONNRESET for the socket that sent this, in rx_work. */
+/* Whether the other end would wait for ever without this packet. */
+bool argo_vsock_is_needed(struct sk_buff *skb);
+/* ECONNRESET for the socket that sent this and lost it, in rx_work. */
 void argo_vsock_reset_connection(struct argo_vsock_peer *peer, const struct virtio_vsock_hdr *lost);
 
 /* ---- vsock_transport.c ---- */
