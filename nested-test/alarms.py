@@ -44,9 +44,6 @@ XEN = [
     r"\(XEN\).*(FATAL|[Uu]nhandled|Xen call trace)",
 ]
 
-# Regular expressions of lines that look like one and are none, each with the reason.  Empty so far: a boot has no such line.
-ALLOWED = {}
-
 _ALARM = re.compile("|".join(f"(?:{p})" for p in LINUX + XEN))
 
 
@@ -54,7 +51,7 @@ class Alarms:
     """Gathers the alarms among the lines of all consoles."""
 
     def __init__(self, allowed=None):
-        self._allowed = [re.compile(p) for p in [*ALLOWED, *(allowed or {})]]
+        self._allowed = [re.compile(p) for p in allowed or {}]
         self.found = []
 
     def look(self, source, line):

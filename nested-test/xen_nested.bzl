@@ -158,7 +158,7 @@ def xen_nested_machine(
       data: files, in /data of every domain.
       allowed: regular expressions of lines that are no alarm in this test, each with the reason.
       dom0_memory: in MiB.
-      time_limit: in seconds.  A run takes 15 to 30; a busy machine makes it ten times as much.
+      time_limit: in seconds.  The boot takes 15 to 30; a busy machine makes it ten times as much.
       tags: the usual.
     """
     _machine(

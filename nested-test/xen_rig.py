@@ -161,7 +161,7 @@ def build_dom0(machine, path, guest_image, more=None):
     for name, guest in machine["guests"].items():
         config = guest_config(machine, name, "/boot/vmlinux", "/boot/guest.cpio")
         if guest["type"] == "pvh":
-            # QEMU 7.2 does not always survive that a PVH guest moves between its CPUs (docs/nested-xen.md).
+            # A PVH guest under QEMU 7.2 does not always survive a move between its CPUs (docs/nested-xen.md).
             config += 'cpus = "1"\n'
         ramfs.file(f"guests/{name}.cfg", config.encode())
     if more:

@@ -100,7 +100,7 @@ meet dom0 alpha
 check "a new domain of the old name can be reached" transfer dom0 alpha 5006
 : > /tmp/release
 wait $stuck
-same "a connection that was shut and kept open kept nobody from that" 0 $?
+same "argosy-stuck, whose connection was shut and kept open, ends well" 0 $?
 guest_reboot alpha
 meet dom0 alpha
 check "and after a reboot" transfer alpha dom0 5007
@@ -117,9 +117,10 @@ guest_destroy alpha
 guest_create alpha
 meet dom0 alpha
 check "a held socket keeps no new domain from becoming a partner" transfer dom0 alpha 5018
+check "... which is still held" kill -0 $holding
 : > /tmp/let_go
 wait $holding
-same "the program goes on" 0 $?
+same "argosy-hold ends well" 0 $?
 
 # --- saved and restored
 

@@ -217,9 +217,11 @@ absl::Status SetPatience(int fd) {
   return absl::OkStatus();
 }
 
-// errno as an error; EAGAIN is that of SO_RCVTIMEO and SO_SNDTIMEO.
-absl::Status Broken(const char* call, uint64_t done, uint64_t all) {
+// What a call that answered `n` means: errno (EAGAIN is that of SO_RCVTIMEO and SO_SNDTIMEO), or an
+// end that came too early, or data that nobody sent.
+absl::Status Broken(ssize_t n, const char* call, uint64_t done, uint64_t all) {
   const std::string where = absl::StrCat(call, " at byte ", done, " of ", all);
+  if (n >= 0) return ErrnoError(EIO, absl::StrCat(where, n == 0 ? ": the end" : ": more data"));
   return errno == EAGAIN ? ErrnoError(ETIMEDOUT, absl::StrCat("stuck in ", where))
                          : SystemError(errno, where);
 }
@@ -254,7 +256,7 @@ absl::Status Send(int fd, const Flow& flow) {
     while (done < end) {
       const ssize_t n = send(fd, all.data() + done, end - done, flags);
       if (n < 0 && polls && errno == EAGAIN && Wait(fd, POLLOUT)) continue;
-      if (n < 0) return Broken("send", done, all.size());
+      if (n < 0) return Broken(n, "send", done, all.size());
       if (flow.type == SOCK_SEQPACKET && done + n != end) {
         return ErrnoError(EIO, "a part of a message was sent");
       }
@@ -264,10 +266,9 @@ absl::Status Send(int fd, const Flow& flow) {
         ChangeWindow(fd, flow.sender_windows, 1.0 * done / flow.bytes, &changes);
     if (!changed.ok()) return changed;
     char answer;
-    if (flow.way == Way::kAnswers && (i + 1) % flow.writes.size() == 0 &&
-        recv(fd, &answer, 1, 0) != 1) {
-      return Broken("recv of an answer", done, all.size());
-    }
+    if (flow.way != Way::kAnswers || (i + 1) % flow.writes.size() != 0) continue;
+    const ssize_t n = recv(fd, &answer, 1, 0);
+    if (n != 1) return Broken(n, "recv of an answer", done, all.size());
   }
   return absl::OkStatus();
 }
@@ -285,7 +286,7 @@ absl::Status Receive(int fd, const Flow& flow) {
   for (;;) {
     const ssize_t n = recv(fd, buffer.data(), buffer.size(), flags);
     if (n < 0 && flow.way == Way::kPolls && errno == EAGAIN && Wait(fd, POLLIN)) continue;
-    if (n < 0) return Broken("recv", done, all.size());
+    if (n < 0) return Broken(n, "recv", done, all.size());
     if (n == 0) break;
     if (done + n > all.size() || std::memcmp(buffer.data(), all.data() + done, n) != 0) {
       return ErrnoError(EIO, absl::StrCat("other bytes came behind byte ", done));
@@ -305,7 +306,8 @@ absl::Status Receive(int fd, const Flow& flow) {
       return SystemError(errno, "SO_RCVLOWAT");
     }
     for (; flow.way == Way::kAnswers && answered + round <= done; answered += round) {
-      if (send(fd, "", 1, MSG_NOSIGNAL) != 1) return Broken("send of an answer", done, all.size());
+      const ssize_t n = send(fd, "", 1, MSG_NOSIGNAL);
+      if (n != 1) return Broken(n, "send of an answer", done, all.size());
     }
   }
   if (done != all.size()) return ErrnoError(EIO, absl::StrCat("it ended at byte ", done));
@@ -337,16 +339,16 @@ absl::Status SendSome(int fd, const Flow& flow) {
     ssize_t n;
     while ((n = send(fd, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT)) < 0 &&
            errno == EAGAIN && ++refused % 2 == 0) {
-      if (!Wait(fd, POLLOUT)) return Broken("poll before message", number, flow.bytes);
+      if (!Wait(fd, POLLOUT)) return Broken(-1, "poll before message", number, flow.bytes);
     }
     if (n < 0 && errno == EAGAIN) continue;
-    if (n < 0) return Broken("send of message", number, flow.bytes);
+    if (n < 0) return Broken(n, "send of message", number, flow.bytes);
     ++all.sent;
     all.sum += number;
   }
   const std::vector<uint8_t> last = Message(flow, all);
   if (send(fd, last.data(), last.size(), MSG_NOSIGNAL) < 0) {
-    return Broken("send of the last message", flow.bytes, flow.bytes);
+    return Broken(-1, "send of the last message", flow.bytes, flow.bytes);
   }
   if (refused == 0) return ErrnoError(EIO, "no message was refused: nothing was tried");
   return absl::OkStatus();
@@ -358,7 +360,7 @@ absl::Status ReceiveSome(int fd, const Flow& flow) {
   std::vector<uint8_t> buffer(kLargestWindow);
   for (;;) {
     const ssize_t n = recv(fd, buffer.data(), buffer.size(), 0);
-    if (n <= 0) return Broken("recv behind message", before, flow.bytes);
+    if (n <= 0) return Broken(n, "recv behind message", before, flow.bytes);
     Head head;
     if (static_cast<size_t>(n) < sizeof(head)) return ErrnoError(EIO, "a part of a message came");
     std::memcpy(&head, buffer.data(), sizeof(head));
@@ -396,8 +398,8 @@ absl::Status Run(int fd, const Flow& flow, bool sends) {
   // The receiver closes when it has found everything right; else it resets the connection.
   char nothing;
   if (shutdown(fd, SHUT_WR) != 0) return SystemError(errno, "shutdown");
-  if (recv(fd, &nothing, 1, 0) != 0) return Broken("recv of the end", flow.bytes, flow.bytes);
-  return absl::OkStatus();
+  const ssize_t n = recv(fd, &nothing, 1, 0);
+  return n == 0 ? absl::OkStatus() : Broken(n, "recv of the end", flow.bytes, flow.bytes);
 }
 
 sockaddr_vm At(uint32_t cid, uint32_t port) {

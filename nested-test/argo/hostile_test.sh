@@ -61,7 +61,7 @@ cat send.log recv.log
 
 # The attack was one: dom0 has seen each kind of it.  Its own counters say so.
 seen() {
-  grep -A 7 "^peer .* cid $(cid_of evil) " $peers | grep -q " $1 [1-9]"
+  grep -A 6 "^peer .* cid $(cid_of evil) " $peers | grep -q " $1 [1-9]"
 }
 cat $peers
 for counter in drop_type drop_length drop_header drop_reply queued full lost; do

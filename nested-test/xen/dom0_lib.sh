@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a test in dom0 may use.  A guest is known by its name; nested-test/README.md has an example.
+# What a test in dom0 may use.  A guest is known by its name; nested-test/xen_nested.bzl has an example.
 
 # On a real host everything is in a folder of its own (remote.sh); in our own dom0 at the root.
 root=${RIG_ROOT:-}
@@ -158,5 +158,5 @@ finish_guests() {
       fail "$guest_name is still there at the end"
     fi
   done
-  no_leaks dom0 "$(eval "$leaks")"
+  no_leaks dom0 "$(eval "$leaks" 2>&1)"
 }
