@@ -265,7 +265,8 @@ void Endpoint::OnPacket(uint64_t src_cid, const Header& header, const Payload& p
 
 void Endpoint::ReceiveRequest(const Header& header) {
   const auto found = listeners_.find(header.dst_port);
-  if (found == listeners_.end() || found->second.type != header.type) {
+  if (found == listeners_.end()) return AskForPort(header);
+  if (found->second.type != header.type) {
     ++counters_.drop_no_connection;
     return Refuse(header);
   }
@@ -274,20 +275,40 @@ void Endpoint::ReceiveRequest(const Header& header) {
     ++counters_.refused_backlog;
     return Refuse(header);
   }
-  const uint32_t peer_cid = static_cast<uint32_t>(header.src_cid);
-  PeerRecord& record = Record(peer_cid);
-  Connection* connection =
-      Make(record, {cid(), header.dst_port}, {peer_cid, header.src_port}, header.type);
+  Connection* connection = MakeIncoming(header);
   if (connection == nullptr) return Refuse(header);
   ++counters_.connected;
   ++listener.pending;
   connection->unaccepted_ = true;
-  connection->state_ = Connection::State::kConnected;
-  connection->peer_buf_alloc_ = header.buf_alloc;
   connection->Owe(Connection::kOwedResponse);
   ConnectionUser* user = listener.user->OnIncoming(*connection);
   connection->user_ = user;
   if (connection->ended_) user->OnEnded(*connection, connection->early_end_);
+}
+
+void Endpoint::AskForPort(const Header& header) {
+  Connection* connection = request_user_ != nullptr ? MakeIncoming(header) : nullptr;
+  if (request_user_ == nullptr) ++counters_.drop_no_connection;
+  if (connection == nullptr) return Refuse(header);
+  ConnectionUser* user = request_user_->OnRequest(*connection);
+  if (user == nullptr) {
+    Finish(*connection, End::kRefused);
+    ++counters_.drop_no_connection;
+    return Refuse(header);
+  }
+  ++counters_.connected;
+  connection->user_ = user;
+  connection->Owe(Connection::kOwedResponse);
+}
+
+Connection* Endpoint::MakeIncoming(const Header& header) {
+  const uint32_t peer_cid = static_cast<uint32_t>(header.src_cid);
+  Connection* connection =
+      Make(Record(peer_cid), {cid(), header.dst_port}, {peer_cid, header.src_port}, header.type);
+  if (connection == nullptr) return nullptr;
+  connection->state_ = Connection::State::kConnected;
+  connection->peer_buf_alloc_ = header.buf_alloc;
+  return connection;
 }
 
 void Endpoint::ReceiveDatagram(const Header& header, const Payload& payload) {

@@ -52,6 +52,15 @@ class ListenerUser {
   virtual ConnectionUser* OnIncoming(Connection& connection) = 0;
 };
 
+// Who answers for the ports at which nobody listens: of a device, they are files or ports of the host.
+class RequestUser {
+ public:
+  virtual ~RequestUser() = default;
+  // A peer wants to connect to connection.local().  Its user, who gets OnData() from now on and may
+  // not call the connection before this returns; or null: it is refused, and gone.
+  virtual ConnectionUser* OnRequest(Connection& connection) = 0;
+};
+
 class DatagramUser {
  public:
   virtual ~DatagramUser() = default;
@@ -149,6 +158,8 @@ class Endpoint : public LinkUser {
   absl::StatusOr<uint32_t> Listen(uint32_t port, uint16_t type, int backlog, ListenerUser* user);
   // Ends it.  Connections that were not accepted are reset (their users get OnEnded(kLocal)).
   void StopListening(uint32_t port);
+  // Asks `user` about requests for ports without a listener; null (the default) refuses them.
+  void set_request_user(RequestUser* user) { request_user_ = user; }
   // The program took this connection: it leaves the backlog.  Once for each.
   void Accepted(Connection& connection);
 
@@ -207,6 +218,9 @@ class Endpoint : public LinkUser {
   // Answers a packet of no connection with RST, unless it is one.
   void Refuse(const Header& header);
   void ReceiveRequest(const Header& header);
+  void AskForPort(const Header& header);
+  // The connection that a request asks for, in the tables; null if there is no room.
+  Connection* MakeIncoming(const Header& header);
   void ReceiveDatagram(const Header& header, const Payload& payload);
   void EndLost();
 
@@ -214,6 +228,7 @@ class Endpoint : public LinkUser {
   const Options options_;
   Counters counters_;
   Budget* budget_ = nullptr;
+  RequestUser* request_user_ = nullptr;
   absl::Time now_ = absl::UnixEpoch();
   uint32_t next_port_;
   uint64_t next_id_ = 0;

@@ -106,6 +106,66 @@ TEST_F(EndpointTest, NobodyListens) {
   EXPECT_EQ(counters().drop_no_connection, 1u);
 }
 
+// Answers for ports without a listener.
+class TestRequestUser : public RequestUser {
+ public:
+  ConnectionUser* OnRequest(Connection& connection) override {
+    asked.push_back(connection.local().port);
+    return accepts ? &user : nullptr;
+  }
+  bool accepts = true;
+  std::vector<uint32_t> asked;
+  TestUser user;
+};
+
+TEST_F(EndpointTest, SomebodyMayAnswerForPortsWithoutAListener) {
+  TestRequestUser any;
+  peer.endpoint.set_request_user(&any);
+  Request(5000);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
+  EXPECT_THAT(any.asked, ElementsAre(RawPeer::kListenPort));
+  peer.In(VSOCK_OP_RW, 0, "hello");
+  EXPECT_EQ(any.user.received, "hello");
+  EXPECT_EQ(counters().connected, 1u);
+}
+
+TEST_F(EndpointTest, OrRefuse) {
+  TestRequestUser any;
+  any.accepts = false;
+  peer.endpoint.set_request_user(&any);
+  Request(5000);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  EXPECT_EQ(any.user.ends, 0);
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+  EXPECT_EQ(counters().drop_no_connection, 1u);
+  // The address is free again.
+  any.accepts = true;
+  Request(5000);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
+}
+
+TEST_F(EndpointTest, AListenerComesBeforeThat) {
+  TestRequestUser any;
+  peer.endpoint.set_request_user(&any);
+  Listen();
+  Request(5000);
+  EXPECT_THAT(listener.users, SizeIs(1));
+  EXPECT_THAT(any.asked, IsEmpty());
+}
+
+TEST_F(EndpointTest, NobodyIsAskedBeyondTheLimit) {
+  RawPeer small({.cid = RawPeer::kCid, .max_connections = 1});
+  TestRequestUser any;
+  small.endpoint.set_request_user(&any);
+  for (const uint32_t port : {5000u, 5001u}) {
+    small.peer_port = port;
+    small.local_port = RawPeer::kListenPort;
+    small.In(VSOCK_OP_REQUEST);
+  }
+  EXPECT_THAT(small.Ops(), ElementsAre("RESPONSE", "RST"));
+  EXPECT_THAT(any.asked, SizeIs(1));
+}
+
 TEST_F(EndpointTest, AListenerOfAnotherTypeRefuses) {
   Listen(8, VSOCK_TYPE_SEQPACKET);
   Request(5000);
