@@ -16,12 +16,12 @@
 #include "absl/strings/str_join.h"
 #include "sim/config.h"
 #include "sim/control_client.h"
-#include "sim/event_loop.h"
 #include "sim/machine.h"
 #include "sim/server.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "transport/error.h"
+#include "transport/event_loop.h"
 
 namespace argosy::sim {
 namespace {

@@ -71,7 +71,7 @@ TEST(DaemonLife, SecondInstanceIsRefused) {
   auto daemon = Start();
   const auto [code, text] = RunToEnd(absl::StrCat("--socket ", daemon->socket()));
   EXPECT_EQ(code, 2);
-  EXPECT_THAT(text, HasSubstr("another argosy-sim serves"));
+  EXPECT_THAT(text, HasSubstr("another process serves"));
   Bystander(*daemon).ExpectAlive();
 }
 

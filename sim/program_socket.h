@@ -24,7 +24,7 @@
 #include "absl/strings/string_view.h"
 #include "sim/control.h"
 #include "sim/domain.h"
-#include "sim/event_loop.h"
+#include "transport/event_loop.h"
 #include "transport/packet/endpoint.h"
 #include "transport/unique_fd.h"
 

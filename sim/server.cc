@@ -175,7 +175,8 @@ Server::~Server() {
 // ---- life ----
 
 absl::Status Server::Start(const std::string& path) {
-  absl::StatusOr<UnixListener> listener = UnixListener::Create(path);
+  absl::StatusOr<UnixListener> listener =
+      UnixListener::Create(path, SOCK_SEQPACKET, UnixListener::Folder::kMake);
   if (!listener.ok()) return listener.status();
   acceptor_ = std::make_unique<Acceptor>(*this, *std::move(listener));
   return loop_.Add(acceptor_->fd(), acceptor_.get());

@@ -23,11 +23,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "sim/control.h"
-#include "sim/event_loop.h"
 #include "sim/machine.h"
 #include "sim/program_socket.h"
-#include "sim/unix_listener.h"
+#include "transport/event_loop.h"
 #include "transport/unique_fd.h"
+#include "transport/unix_listener.h"
 
 namespace argosy::sim {
 

@@ -16,9 +16,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "sim/event_loop.h"
 #include "sim/machine.h"
 #include "sim/server.h"
+#include "transport/event_loop.h"
 #include "transport/testing/temporary_directory.h"
 #include "transport/unique_fd.h"
 

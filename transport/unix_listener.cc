@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sim/unix_listener.h"
+#include "transport/unix_listener.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "transport/error.h"
 
-namespace argosy::sim {
+namespace argosy {
 namespace {
 
 absl::Status MakeFolder(const std::string& path) {
@@ -31,7 +31,7 @@ absl::Status MakeFolder(const std::string& path) {
   if (!S_ISDIR(there.st_mode) || !ours || !closed) {
     return ErrnoError(EACCES,
                       absl::StrCat(folder, " belongs to another user, or others may write to it: ",
-                                   "choose a --socket in a folder of your own"));
+                                   "choose a path in a folder of your own"));
   }
   return absl::OkStatus();
 }
@@ -43,8 +43,8 @@ absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
     UniqueFd fd(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fd.valid()) return SystemError(errno, absl::StrCat("cannot open ", lock_path));
     if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      return ErrnoError(EADDRINUSE, absl::StrCat("another argosy-sim serves ", path,
-                                                 ": stop it first, or choose another --socket"));
+      return ErrnoError(EADDRINUSE, absl::StrCat("another process serves ", path,
+                                                 ": stop it first, or choose another path"));
     }
     // The last owner removes the file as it goes: make sure that we hold the one that stands there.
     struct stat held, there;
@@ -57,7 +57,8 @@ absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path) {
+absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int type,
+                                                  Folder folder) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(address.sun_path)) {
@@ -67,14 +68,15 @@ absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path) {
   path.copy(address.sun_path, path.size());
   struct stat there;
   if (lstat(path.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode)) {
-    return ErrnoError(EEXIST,
-                      absl::StrCat(path, " exists and is no socket: choose another --socket"));
+    return ErrnoError(EEXIST, absl::StrCat(path, " exists and is no socket: choose another path"));
   }
-  if (absl::Status s = MakeFolder(path); !s.ok()) return s;
+  if (folder == Folder::kMake) {
+    if (absl::Status s = MakeFolder(path); !s.ok()) return s;
+  }
   absl::StatusOr<UniqueFd> lock = TakeLock(path);
   if (!lock.ok()) return lock.status();
   unlink(path.c_str());  // if it is there: nobody held the lock, so its owner is dead
-  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return SystemError(errno, "cannot make a socket");
   const mode_t mask = umask(0177);
   const int bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
@@ -92,4 +94,4 @@ UnixListener::~UnixListener() {
   unlink((path_ + ".lock").c_str());
 }
 
-}  // namespace argosy::sim
+}  // namespace argosy

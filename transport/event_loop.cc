@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sim/event_loop.h"
+#include "transport/event_loop.h"
 
 #include <sys/epoll.h>
 
@@ -9,7 +9,7 @@
 
 #include "transport/error.h"
 
-namespace argosy::sim {
+namespace argosy {
 
 EventLoop::EventLoop() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
 
@@ -86,4 +86,4 @@ absl::Status EventLoop::RunOnce(absl::Time deadline) {
   return absl::OkStatus();
 }
 
-}  // namespace argosy::sim
+}  // namespace argosy

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// File: sim/event_loop.h
+// File: transport/event_loop.h
 //
 // One thread waiting for many descriptors: edge-triggered epoll, so that little but read and write
 // is called while data flows.
-#ifndef ARGOSY_SIM_EVENT_LOOP_H_
-#define ARGOSY_SIM_EVENT_LOOP_H_
+#ifndef ARGOSY_TRANSPORT_EVENT_LOOP_H_
+#define ARGOSY_TRANSPORT_EVENT_LOOP_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,7 +15,7 @@
 #include "absl/time/time.h"
 #include "transport/unique_fd.h"
 
-namespace argosy::sim {
+namespace argosy {
 
 class EventLoop {
  public:
@@ -67,6 +67,6 @@ class EventLoop {
   std::vector<std::unique_ptr<Handler>> retired_;
 };
 
-}  // namespace argosy::sim
+}  // namespace argosy
 
-#endif  // ARGOSY_SIM_EVENT_LOOP_H_
+#endif  // ARGOSY_TRANSPORT_EVENT_LOOP_H_
