@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/vhost_user/config.h"
+
+#include <cerrno>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "transport/error.h"
+#include "yaml-cpp/yaml.h"
+
+namespace argosy::vhost_user {
+namespace {
+
+// CIDs 0 to 2 have meanings of their own, the last is VMADDR_CID_ANY.
+constexpr uint32_t kFirstGuestCid = 3;
+constexpr uint32_t kLastGuestCid = UINT32_MAX - 1;
+// A packet's overhead counts, too; and what a guest may make us keep for a connection.
+constexpr uint32_t kMinBuffer = 4096;
+constexpr uint32_t kMaxBuffer = 64 << 20;
+
+absl::Status SetNumber(absl::string_view key, absl::string_view value, uint32_t low, uint32_t high,
+                       uint32_t* out) {
+  if (!absl::SimpleAtoi(value, out) || *out < low || *out > high) {
+    return ErrnoError(EINVAL, absl::StrCat(key, " must be a number from ", low, " to ", high,
+                                           ", not '", value, "'"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
+  const auto wrong = [](const YAML::Node& at, absl::string_view what) {
+    return ErrnoError(EINVAL, absl::StrCat("line ", at.Mark().line + 1, ": ", what));
+  };
+  if (!node.IsMap()) return wrong(node, "a machine is a map with guest_cid, socket and others");
+  VmOptions vm;
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    if (!entry.second.IsScalar()) return wrong(entry.second, "a value must be a number or a text");
+    const std::string key = absl::StrReplaceAll(entry.first.Scalar(), {{"_", "-"}});
+    if (!seen.insert(key).second) return wrong(entry.first, absl::StrCat(key, " twice"));
+    if (absl::Status s = SetKey(key, entry.second.Scalar(), &vm); !s.ok()) {
+      return wrong(entry.first, s.message());
+    }
+  }
+  return vm;
+}
+
+absl::StatusOr<std::vector<VmOptions>> ReadRoot(const YAML::Node& root) {
+  if (!root.IsMap() || root.size() != 1 || !root["vms"] || !root["vms"].IsSequence()) {
+    return ErrnoError(EINVAL, "line 1: expected 'vms:' and a list of machines");
+  }
+  std::vector<VmOptions> vms;
+  for (const YAML::Node& node : root["vms"]) {
+    absl::StatusOr<VmOptions> vm = ReadVm(node);
+    if (!vm.ok()) return vm.status();
+    vms.push_back(*std::move(vm));
+  }
+  return vms;
+}
+
+}  // namespace
+
+absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* vm) {
+  const std::string name = absl::StrReplaceAll(key, {{"_", "-"}});
+  if (name == "guest-cid") {
+    return SetNumber(name, value, kFirstGuestCid, kLastGuestCid, &vm->guest_cid);
+  }
+  if (name == "tx-buffer-size") {
+    return SetNumber(name, value, kMinBuffer, kMaxBuffer, &vm->tx_buffer_size);
+  }
+  if (name == "queue-size") {
+    absl::Status status = SetNumber(name, value, 2, kMaxQueueSize, &vm->queue_size);
+    if (status.ok() && (vm->queue_size & (vm->queue_size - 1)) != 0) {
+      return ErrnoError(EINVAL, absl::StrCat("queue-size must be a power of two, not ", value));
+    }
+    return status;
+  }
+  std::string* path = name == "socket" ? &vm->socket : name == "uds-path" ? &vm->uds_path : nullptr;
+  if (path == nullptr) {
+    return ErrnoError(EINVAL, absl::StrCat("unknown key '", key,
+                                           "' (known: guest-cid, socket, "
+                                           "uds-path, tx-buffer-size, queue-size)"));
+  }
+  if (value.empty()) return ErrnoError(EINVAL, absl::StrCat(name, " must be a path"));
+  *path = std::string(value);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VmOptions> ParseVm(absl::string_view text) {
+  VmOptions vm;
+  std::set<std::string> seen;
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    const std::vector<absl::string_view> pair = absl::StrSplit(part, absl::MaxSplits('=', 1));
+    if (pair.size() != 2) {
+      return ErrnoError(EINVAL, absl::StrCat("'", part, "' of --vm is not KEY=VALUE"));
+    }
+    if (!seen.insert(absl::StrReplaceAll(pair[0], {{"_", "-"}})).second) {
+      return ErrnoError(EINVAL, absl::StrCat(pair[0], " twice in one --vm"));
+    }
+    if (absl::Status s = SetKey(pair[0], pair[1], &vm); !s.ok()) return s;
+  }
+  return vm;
+}
+
+absl::StatusOr<std::vector<VmOptions>> ParseConfig(absl::string_view yaml) {
+  // The library throws; nothing of it passes this function.
+  try {
+    return ReadRoot(YAML::Load(std::string(yaml)));
+  } catch (const YAML::Exception& e) {
+    return ErrnoError(EINVAL, absl::StrCat("line ", e.mark.line + 1, ": ", e.msg));
+  }
+}
+
+absl::StatusOr<std::vector<VmOptions>> ReadConfig(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return SystemError(errno, absl::StrCat("cannot read ", path));
+  std::stringstream text;
+  text << file.rdbuf();
+  absl::StatusOr<std::vector<VmOptions>> vms = ParseConfig(text.str());
+  if (!vms.ok()) {
+    return ErrnoError(ErrnoOf(vms.status()), absl::StrCat(path, ": ", vms.status().message()));
+  }
+  return vms;
+}
+
+absl::Status CheckVms(const std::vector<VmOptions>& vms) {
+  if (vms.empty()) return ErrnoError(EINVAL, "no machine: give --socket, --vm or --config");
+  std::set<uint32_t> cids;
+  std::set<std::string> paths;
+  for (const VmOptions& vm : vms) {
+    if (vm.socket.empty()) {
+      return ErrnoError(EINVAL,
+                        absl::StrCat("the machine with CID ", vm.guest_cid, " has no socket"));
+    }
+    if (!cids.insert(vm.guest_cid).second) {
+      return ErrnoError(EINVAL, absl::StrCat("two machines have CID ", vm.guest_cid));
+    }
+    for (const std::string& path : {vm.socket, vm.uds_path}) {
+      if (!path.empty() && !paths.insert(path).second) {
+        return ErrnoError(EINVAL, absl::StrCat("the path ", path, " is given twice"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace argosy::vhost_user

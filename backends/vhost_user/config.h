@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// File: backends/vhost_user/config.h
+//
+// What the command line and the configuration file of vhost-user-vsock say: one machine or several,
+// in the words of vhost-device-vsock.
+//
+//   --vm guest-cid=3,socket=/run/vm3.socket,uds-path=/run/vm3.vsock
+//
+//   vms:
+//     - guest_cid: 3
+//       socket: /run/vm3.socket
+//       uds_path: /run/vm3.vsock
+#ifndef ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
+#define ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backends/vhost_user/host_vm.h"
+
+namespace argosy::vhost_user {
+
+// Sets one key of a machine, with dashes or underscores: guest-cid, socket, uds-path,
+// tx-buffer-size, queue-size.  EINVAL: an unknown key, or a value that it cannot have.
+absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* vm);
+
+// "KEY=VALUE,...".  Errors of SetKey(), and EINVAL for a key without a value or given twice.
+absl::StatusOr<VmOptions> ParseVm(absl::string_view text);
+
+// The machines of a YAML document.  EINVAL, with the line.
+absl::StatusOr<std::vector<VmOptions>> ParseConfig(absl::string_view yaml);
+
+// Of the file at `path`; also the system's errors.
+absl::StatusOr<std::vector<VmOptions>> ReadConfig(const std::string& path);
+
+// What no machine can tell alone: EINVAL for none at all, a CID or a path twice, a machine without a
+// socket.
+absl::Status CheckVms(const std::vector<VmOptions>& vms);
+
+}  // namespace argosy::vhost_user
+
+#endif  // ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""vhost-user-vsock as a program: its command line, what it says when that is wrong, its start and end."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = sys.argv.pop(1)
+
+
+class DaemonTest(unittest.TestCase):
+    def setUp(self):
+        # Not TEST_TMPDIR: a socket's path has 107 characters.
+        self.folder = tempfile.mkdtemp(prefix="argosy-vhost.", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def refused(self, *arguments):
+        """The one line that it says before it exits with 2."""
+        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        lines = [l for l in done.stderr.splitlines() if "[info]" not in l]
+        self.assertEqual((done.returncode, len(lines)), (2, 1), done.stderr)
+        return lines[0]
+
+    def start(self, *arguments):
+        daemon = subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.stop, daemon)
+        for line in daemon.stderr:
+            if "ready" in line:
+                return daemon
+        self.fail("the daemon ended early")
+
+    @staticmethod
+    def stop(daemon):
+        if daemon.poll() is None:
+            daemon.send_signal(signal.SIGTERM)
+        daemon.wait(timeout=30)
+        daemon.stderr.close()
+
+    def test_serves_one_machine_and_cleans_up(self):
+        daemon = self.start("--guest-cid", "4", "--socket", self.path("vmm"), "--uds-path", self.path("host"))
+        self.assertEqual(
+            sorted(os.listdir(self.folder)),
+            ["host", "host.lock", "host_seqpacket", "host_seqpacket.lock", "vmm", "vmm.lock"],
+        )
+        self.stop(daemon)
+        self.assertEqual(daemon.returncode, 0)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_serves_several_by_vm_and_by_file(self):
+        vms = ["guest-cid=%d,socket=%s" % (cid, self.path("vmm%d" % cid)) for cid in (3, 4)]
+        self.stop(self.start("--vm", vms[0], "--vm", vms[1]))
+        with open(self.path("vms.yaml"), "w", encoding="utf-8") as f:
+            f.write("vms:\n")
+            for cid in (3, 4):
+                f.write("  - guest_cid: %d\n    socket: %s\n" % (cid, self.path("vmm%d" % cid)))
+        daemon = self.start("--config", self.path("vms.yaml"))
+        for cid in (3, 4):
+            with socket.socket(socket.AF_UNIX) as vmm:
+                vmm.connect(self.path("vmm%d" % cid))
+        self.stop(daemon)
+        self.assertEqual(daemon.returncode, 0)
+
+    def test_a_socket_of_a_dead_daemon_is_replaced(self):
+        daemon = self.start("--socket", self.path("vmm"))
+        daemon.kill()
+        daemon.wait()
+        self.assertTrue(os.path.exists(self.path("vmm")))
+        self.stop(self.start("--socket", self.path("vmm")))
+
+    def test_a_socket_in_use(self):
+        self.start("--socket", self.path("vmm"))
+        self.assertIn("another process serves", self.refused("--socket", self.path("vmm")))
+
+    def test_a_path_that_is_no_socket(self):
+        with open(self.path("file"), "w", encoding="utf-8"):
+            pass
+        self.assertIn("is no socket", self.refused("--socket", self.path("file")))
+
+    def test_a_missing_folder(self):
+        self.assertIn("No such file or directory", self.refused("--socket", self.path("missing/vmm")))
+
+    def test_a_cid_twice(self):
+        line = self.refused("--vm", "socket=%s" % self.path("a"), "--vm", "socket=%s" % self.path("b"))
+        self.assertIn("two machines have CID 3", line)
+
+    def test_a_path_twice(self):
+        vm = "guest-cid=%d,socket=" + self.path("a")
+        self.assertIn("given twice", self.refused("--vm", vm % 3, "--vm", vm % 4))
+
+    def test_bad_numbers(self):
+        for option, value in [
+            ("--guest-cid", "2"),
+            ("--guest-cid", "x"),
+            ("--guest-cid", "4294967295"),
+            ("--guest-cid", "4294967299"),
+            ("--tx-buffer-size", "0"),
+            ("--queue-size", "1000"),
+            ("--queue-size", "-1"),
+            ("--max-connections", "0"),
+        ]:
+            line = self.refused("--socket", self.path("vmm"), option, value)
+            self.assertIn(option.lstrip("-"), line)
+
+    def test_what_is_missing_or_too_much(self):
+        self.assertIn("no machine", self.refused())
+        self.assertIn("no socket", self.refused("--guest-cid", "3"))
+        self.assertIn("exclude each other", self.refused("--socket", self.path("a"), "--vm", "socket=b"))
+        self.assertIn("not KEY=VALUE", self.refused("--vm", "socket"))
+        self.assertIn("unknown key 'sockets'", self.refused("--vm", "sockets=a"))
+        self.assertIn("twice", self.refused("--vm", "socket=a,socket=b"))
+        self.assertIn("--help", self.refused("--nonsense"))
+
+    def test_bad_files(self):
+        self.assertIn("cannot read", self.refused("--config", self.path("missing.yaml")))
+        for text, expected in [
+            ("", "line 1: expected 'vms:'"),
+            ("vms: 3\n", "line 1: expected 'vms:'"),
+            ("vms:\n  - guest_cid: 1\n", "line 2: guest-cid must be"),
+            ("vms:\n  - socket: a\n    uds: b\n", "line 3: unknown key 'uds'"),
+            ("vms:\n  - socket: [a]\n", "line 2: a value"),
+            ("vms:\n  - {\n", "line"),
+        ]:
+            with open(self.path("bad.yaml"), "w", encoding="utf-8") as f:
+                f.write(text)
+            self.assertIn(expected, self.refused("--config", self.path("bad.yaml")), text)
+
+
+if __name__ == "__main__":
+    unittest.main()

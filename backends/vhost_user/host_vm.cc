@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/vhost_user/host_vm.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+#include "transport/address.h"
+#include "transport/error.h"
+#include "transport/packet/limits.h"
+#include "transport/unix_listener.h"
+
+namespace argosy::vhost_user {
+
+using packet::Connection;
+
+namespace {
+
+// Accepted in one turn; then the others have theirs.
+constexpr int kAcceptsPerTurn = 64;
+
+int SocketType(uint16_t type) { return type == VSOCK_TYPE_STREAM ? SOCK_STREAM : SOCK_SEQPACKET; }
+
+// A connection to the host's socket at `path`.  ECONNREFUSED, ENOENT, EPROTOTYPE (of another type),
+// EAGAIN (its backlog is full): AF_UNIX says so at once.
+absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, int type) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return ErrnoError(EINVAL, "the path is too long");
+  path.copy(address.sun_path, path.size());
+  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return SystemError(errno, "cannot make a socket");
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    return SystemError(errno, absl::StrCat("cannot connect to ", path));
+  }
+  return fd;
+}
+
+}  // namespace
+
+// A listening socket, which accepts in turns.
+class HostVm::Listener : public EventLoop::Handler {
+ public:
+  using Accept = std::function<void(UniqueFd)>;
+
+  Listener(EventLoop& loop, UnixListener listener, Accept accept)
+      : loop_(loop), listener_(std::move(listener)), accept_(std::move(accept)) {}
+
+  absl::Status Start() { return loop_.Add(listener_.fd(), this); }
+
+  void OnEvents(uint32_t) override { OnTurn(); }
+  void OnTurn() override {
+    for (int i = 0; i < kAcceptsPerTurn; ++i) {
+      UniqueFd fd(accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (fd.valid()) {
+        accept_(std::move(fd));
+      } else if (errno != EINTR && errno != ECONNABORTED) {
+        // Out of descriptors: those who wait are served with the next who comes.
+        if (errno != EAGAIN) spdlog::warn("cannot accept: {}", strerror(errno));
+        return;
+      }
+    }
+    loop_.Again(this);
+  }
+
+ private:
+  EventLoop& loop_;
+  UnixListener listener_;
+  const Accept accept_;
+};
+
+// The VMM's connection.
+class HostVm::Vmm : public EventLoop::Handler {
+ public:
+  Vmm(HostVm& vm, UniqueFd fd) : vm_(vm), server_(std::move(fd), &vm.device_) {}
+
+  absl::Status Start() {
+    vm_.device_.Attach(&server_, [this] { vm_.loop_.Again(this); });
+    return vm_.loop_.Add(server_.descriptor(), this);
+  }
+  void Stop(const absl::Status& reason) { server_.Stop(reason); }
+
+  void OnEvents(uint32_t) override { OnTurn(); }
+  void OnTurn() override {
+    const absl::StatusOr<bool> more = server_.OnReadable();
+    if (!more.ok()) {
+      vm_.VmmEnded(more.status());
+    } else if (*more) {
+      vm_.loop_.Again(this);
+    }
+  }
+
+ private:
+  HostVm& vm_;
+  Server server_;
+};
+
+absl::StatusOr<std::unique_ptr<HostVm>> HostVm::Create(EventLoop& loop, const VmOptions& options) {
+  auto vm = absl::WrapUnique(new HostVm(loop, options));
+  if (absl::Status s = vm->Listen(); !s.ok()) return s;
+  return vm;
+}
+
+HostVm::HostVm(EventLoop& loop, const VmOptions& options)
+    : loop_(loop),
+      options_(options),
+      device_(
+          loop, *this,
+          {.guest_cid = options.guest_cid, .queue_size = options.queue_size, .seqpacket = true}),
+      endpoint_(device_, {.cid = kCidHost,
+                          .buf_alloc = options.tx_buffer_size,
+                          .max_connections = options.max_connections}) {
+  endpoint_.set_request_user(this);
+}
+
+HostVm::~HostVm() {
+  for (std::unique_ptr<Listener>& listener : listeners_) loop_.Retire(std::move(listener));
+  if (vmm_ != nullptr) VmmEnded(absl::CancelledError("the daemon ends"));
+  while (!sockets_.empty()) sockets_.begin()->first->GiveUp();
+}
+
+absl::Status HostVm::Listen() {
+  const auto listen = [&](const std::string& path, int type,
+                          Listener::Accept accept) -> absl::Status {
+    absl::StatusOr<UnixListener> at =
+        UnixListener::Create(path, type, UnixListener::Folder::kExpect);
+    if (!at.ok()) return at.status();
+    listeners_.push_back(std::make_unique<Listener>(loop_, *std::move(at), std::move(accept)));
+    return listeners_.back()->Start();
+  };
+  absl::Status status =
+      listen(options_.socket, SOCK_STREAM, [this](UniqueFd fd) { AcceptVmm(std::move(fd)); });
+  if (!status.ok() || options_.uds_path.empty()) return status;
+  for (const uint16_t type : {VSOCK_TYPE_STREAM, VSOCK_TYPE_SEQPACKET}) {
+    const std::string path =
+        type == VSOCK_TYPE_STREAM ? options_.uds_path : options_.uds_path + "_seqpacket";
+    status = listen(path, SocketType(type),
+                    [this, type](UniqueFd fd) { AcceptClient(std::move(fd), type); });
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// ---- the VMM ----
+
+void HostVm::AcceptVmm(UniqueFd fd) {
+  if (vmm_ != nullptr) {
+    spdlog::warn("CID {}: a second VMM connects to {}: refused", options_.guest_cid,
+                 options_.socket);
+    return;
+  }
+  auto vmm = std::make_unique<Vmm>(*this, std::move(fd));
+  if (absl::Status s = vmm->Start(); !s.ok()) {
+    spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
+    device_.Detach();
+    return;
+  }
+  vmm_ = std::move(vmm);
+  spdlog::info("CID {}: the VMM has connected", options_.guest_cid);
+}
+
+void HostVm::VmmEnded(const absl::Status& reason) {
+  vmm_->Stop(reason);
+  if (ErrnoOf(reason) == ECONNRESET || absl::IsCancelled(reason)) {
+    spdlog::info("CID {}: the VMM has gone", options_.guest_cid);
+  } else {
+    spdlog::error("CID {}: the device ends: {}", options_.guest_cid, std::string(reason.message()));
+  }
+  device_.Detach();
+  loop_.Retire(std::move(vmm_));
+}
+
+// ---- the guest's packets ----
+
+void HostVm::OnPacket(uint64_t src_cid, const packet::Header& header,
+                      const packet::Payload& payload) {
+  endpoint_.OnPacket(src_cid, header, payload);
+}
+
+packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
+  if (options_.uds_path.empty()) return nullptr;
+  const std::string path = absl::StrCat(options_.uds_path, "_", connection.local().port);
+  absl::StatusOr<UniqueFd> fd = ConnectUnix(path, SocketType(connection.type()));
+  if (!fd.ok()) {
+    spdlog::debug("CID {}: port {} of the host refused: {}", options_.guest_cid,
+                  connection.local().port, std::string(fd.status().message()));
+    return nullptr;
+  }
+  HostSocket* socket = MakeSocket(*std::move(fd), connection.type());
+  if (absl::Status s = socket->Open(&connection); !s.ok()) {
+    spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
+    SocketEnded(socket);
+    return nullptr;
+  }
+  return socket;
+}
+
+// ---- clients of the host ----
+
+void HostVm::AcceptClient(UniqueFd fd, uint16_t type) {
+  if (lines_.size() >= kMaxLines) {
+    // The oldest has had its time.
+    HostSocket* oldest = lines_.front().second;
+    spdlog::debug("CID {}: too many clients have not asked for a port", options_.guest_cid);
+    oldest->GiveUp();
+  }
+  HostSocket* socket = MakeSocket(std::move(fd), type);
+  lines_.emplace_back(now_ + kLineTime, socket);
+  if (absl::Status s = socket->ReadLine(); !s.ok()) {
+    spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
+    socket->GiveUp();
+  }
+}
+
+absl::StatusOr<Connection*> HostVm::ConnectGuest(HostSocket* socket, uint32_t port) {
+  if (!device_.up()) return ErrnoError(ENODEV, "the guest's driver does not run");
+  absl::StatusOr<Connection*> connection = endpoint_.Connect(
+      kPortAny, {options_.guest_cid, port}, socket->type(), packet::kConnectTimeout, socket);
+  if (!connection.ok()) {
+    spdlog::debug("CID {}: no connection to port {}: {}", options_.guest_cid, port,
+                  std::string(connection.status().message()));
+  }
+  return connection;
+}
+
+void HostVm::LineEnded(HostSocket* socket) {
+  const auto found = std::find_if(lines_.begin(), lines_.end(),
+                                  [&](const auto& line) { return line.second == socket; });
+  if (found != lines_.end()) lines_.erase(found);
+}
+
+HostSocket* HostVm::MakeSocket(UniqueFd fd, uint16_t type) {
+  auto socket = std::make_unique<HostSocket>(loop_, *this, device_, std::move(fd), type);
+  HostSocket* key = socket.get();
+  sockets_[key] = std::move(socket);
+  return key;
+}
+
+void HostVm::SocketEnded(HostSocket* socket) {
+  const auto found = sockets_.find(socket);
+  std::unique_ptr<HostSocket> gone = std::move(found->second);
+  sockets_.erase(found);
+  loop_.Retire(std::move(gone));
+}
+
+// ---- time ----
+
+void HostVm::Advance(absl::Time now) {
+  now_ = now;
+  endpoint_.Advance(now);
+  while (!lines_.empty() && lines_.front().first <= now) lines_.front().second->GiveUp();
+}
+
+absl::Time HostVm::NextDeadline() const {
+  const absl::Time line = lines_.empty() ? absl::InfiniteFuture() : lines_.front().first;
+  return std::min(line, endpoint_.NextDeadline());
+}
+
+}  // namespace argosy::vhost_user

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// vhost-user-vsock: virtio-vsock devices for virtual machines, in user space.
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "backends/vhost_user/config.h"
+#include "backends/vhost_user/host_vm.h"
+#include "spdlog/sinks/stdout_color_sinks.h"
+#include "spdlog/spdlog.h"
+#include "transport/event_loop.h"
+
+namespace argosy::vhost_user {
+namespace {
+
+constexpr int kExitFailed = 1, kExitUsage = 2;
+
+int Fail(const absl::Status& status, int code) {
+  fprintf(stderr, "vhost-user-vsock: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+// SIGTERM and SIGINT, as events.
+class Signals : public EventLoop::Handler {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    fd_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  int fd() const { return fd_.get(); }
+  bool stop() const { return stop_; }
+  void OnEvents(uint32_t) override { stop_ = true; }
+
+ private:
+  UniqueFd fd_;
+  bool stop_ = false;
+};
+
+int Serve(const std::vector<VmOptions>& configured) {
+  signal(SIGPIPE, SIG_IGN);
+  // A descriptor for each connection, and some.
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  EventLoop loop;
+  Signals signals;
+  if (absl::Status s = loop.Add(signals.fd(), &signals); !s.ok()) return Fail(s, kExitFailed);
+  std::vector<std::unique_ptr<HostVm>> vms;
+  for (const VmOptions& options : configured) {
+    absl::StatusOr<std::unique_ptr<HostVm>> vm = HostVm::Create(loop, options);
+    if (!vm.ok()) return Fail(vm.status(), kExitUsage);
+    spdlog::info("CID {} at {}", options.guest_cid, options.socket);
+    vms.push_back(*std::move(vm));
+  }
+  spdlog::info("ready");
+  while (!signals.stop()) {
+    const absl::Time now = absl::Now();
+    absl::Time deadline = absl::InfiniteFuture();
+    for (const std::unique_ptr<HostVm>& vm : vms) {
+      vm->Advance(now);
+      deadline = std::min(deadline, vm->NextDeadline());
+    }
+    if (absl::Status s = loop.RunOnce(deadline); !s.ok()) return Fail(s, kExitFailed);
+  }
+  vms.clear();
+  spdlog::info("stopped");
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{
+      "A virtio-vsock device for each virtual machine whose VMM connects by vhost-user.\n"
+      "Takes the command line of vhost-device-vsock: one machine by --guest-cid, --socket and so "
+      "on,\n"
+      "several by --vm or --config."};
+  app.name("vhost-user-vsock");
+  app.set_version_flag("--version", "vhost-user-vsock 0.1");
+  std::string guest_cid, socket, uds_path, tx_buffer_size, queue_size, config_path,
+      log_level = "info";
+  std::vector<std::string> vm_texts;
+  uint32_t max_connections = 1024;
+  const struct {
+    const char* name;
+    std::string* value;
+    const char* help;
+  } flat[] = {
+      {"guest-cid", &guest_cid, "CID of the machine (default: 3)"},
+      {"socket", &socket, "UNIX socket to which its VMM connects"},
+      {"uds-path", &uds_path, "UNIX socket for the host's side of its connections"},
+      {"tx-buffer-size", &tx_buffer_size,
+       "bytes that the host keeps for a connection (default: 65536)"},
+      {"queue-size", &queue_size, "longest virtqueue, a power of two (default: 1024)"},
+  };
+  for (const auto& option : flat) {
+    app.add_option(std::string("--") + option.name, *option.value, option.help);
+  }
+  app.add_option("--vm", vm_texts, "a machine as KEY=VALUE,... with these keys; may be repeated");
+  app.add_option("--config", config_path, "YAML file with machines, see docs/vhost-user.md");
+  app.add_option("--max-connections", max_connections,
+                 "most connections of a machine at a time (default: 1024)")
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--log-level", log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    fprintf(stderr, "vhost-user-vsock: %s (try --help)\n", e.what());
+    return kExitUsage;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("vhost-user-vsock"));
+  spdlog::set_level(spdlog::level::from_str(log_level == "warn" ? "warning" : log_level));
+
+  std::vector<VmOptions> vms;
+  VmOptions one;
+  bool has_one = false;
+  for (const auto& option : flat) {
+    if (option.value->empty()) continue;
+    has_one = true;
+    if (absl::Status s = SetKey(option.name, *option.value, &one); !s.ok()) {
+      return Fail(s, kExitUsage);
+    }
+  }
+  if (has_one + !vm_texts.empty() + !config_path.empty() > 1) {
+    return Fail(absl::InvalidArgumentError("--config, --vm and the options of one machine exclude "
+                                           "each other"),
+                kExitUsage);
+  }
+  if (has_one) vms.push_back(one);
+  for (const std::string& text : vm_texts) {
+    absl::StatusOr<VmOptions> vm = ParseVm(text);
+    if (!vm.ok()) return Fail(vm.status(), kExitUsage);
+    vms.push_back(*std::move(vm));
+  }
+  if (!config_path.empty()) {
+    absl::StatusOr<std::vector<VmOptions>> read = ReadConfig(config_path);
+    if (!read.ok()) return Fail(read.status(), kExitUsage);
+    vms = *std::move(read);
+  }
+  if (absl::Status s = CheckVms(vms); !s.ok()) return Fail(s, kExitUsage);
+  for (VmOptions& vm : vms) vm.max_connections = max_connections;
+  return Serve(vms);
+}
+
+}  // namespace
+}  // namespace argosy::vhost_user
+
+int main(int argc, char** argv) { return argosy::vhost_user::Main(argc, argv); }
