@@ -18,6 +18,8 @@ def plain_guest_test(
         kernel = KERNELS[0],
         modules = VSOCK_MODULES,
         data = [],
+        vsock_device = None,
+        host = None,
         tags = []):
     """Boots a guest, loads modules, runs a shell command in it; passes if the command exits with 0.
 
@@ -29,6 +31,9 @@ def plain_guest_test(
       modules: kernel modules, in the order in which they are loaded: names of //nested-test/kernels:modules.bzl, or labels of
         .ko files that were built for this kernel.
       data: other files, put into /data by their own names.
+      vsock_device: a program that takes --guest-cid, --socket and --uds-path, as vhost-user-vsock does: the guest gets its device, and
+        CID 3.
+      host: with it, a Python script that runs on the host at the same time, with the --uds-path as its argument; must exit with 0, too.
       tags: more tags; "vm" is always one.
     """
     vmlinux = "//nested-test/kernels:%s/vmlinux.elf" % kernel
@@ -37,6 +42,9 @@ def plain_guest_test(
     args += ["--module=$(rootpath %s)" % m for m in modules]
     args += ["--program=$(rootpath %s)" % p for p in programs]
     args += ["--data=$(rootpath %s)" % d for d in data]
+    if vsock_device:
+        args += ["--vsock-device=$(rootpath %s)" % vsock_device, "--host=$(rootpath %s)" % host]
+        data = data + [vsock_device, host]
     args += ["--command='%s'" % command.replace("'", "'\\''")]
     py_test(
         name = name,

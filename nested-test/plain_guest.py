@@ -7,6 +7,7 @@ byte for "passed" passes: a panic, a reboot or a hang ends QEMU otherwise.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,7 @@ def build_initramfs(args, path):
     ramfs.write(path)
 
 
-def run_guest(kernel, initramfs):
+def run_guest(kernel, initramfs, devices):
     """QEMU's exit status; the console goes to our output."""
     command = [
         *[qemu(), "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "512"],
@@ -72,6 +73,7 @@ def run_guest(kernel, initramfs):
         *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
         *["-kernel", kernel, "-initrd", initramfs],
         *["-append", "console=ttyS0 quiet panic=-1 oops=panic"],
+        *devices,
     ]
     sys.stdout.flush()
     try:
@@ -81,12 +83,47 @@ def run_guest(kernel, initramfs):
         return None
 
 
+class VsockDevice:
+    """A vhost-user device for the guest, and what talks to it on the host."""
+
+    def __init__(self, program, host):
+        # Not TEST_TMPDIR: a socket's path has 107 characters.
+        self.folder = tempfile.mkdtemp(prefix="argosy-guest.", dir="/tmp")
+        vmm, self.uds = os.path.join(self.folder, "vmm"), os.path.join(self.folder, "host")
+        arguments = [program, "--guest-cid=3", f"--socket={vmm}", f"--uds-path={self.uds}"]
+        self.daemon = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        for line in self.daemon.stderr:
+            if "ready" in line:
+                break
+        else:
+            sys.exit("plain_guest: the vsock device ended early")
+        self.host = subprocess.Popen([sys.executable, host, self.uds])
+        self.qemu_arguments = [
+            *["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "pc,memory-backend=memory"],
+            *["-chardev", f"socket,id=vsock,path={vmm}", "-device", "vhost-user-vsock-pci,chardev=vsock"],
+        ]
+
+    def end(self, passed):
+        """Whether the device and the host's script ended well; a script is not waited for after a failure."""
+        if not passed:
+            self.host.terminate()
+        host = self.host.wait()
+        self.daemon.terminate()
+        print(self.daemon.stderr.read(), end="")
+        daemon = self.daemon.wait()
+        shutil.rmtree(self.folder)
+        print(f"plain_guest: the host's script ended with {host}, the device with {daemon}")
+        return host == 0 and daemon == 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--module", action="append", default=[], help="kernel module (.ko) to load")
     parser.add_argument("--program", action="append", default=[], help="executable to put into /bin")
     parser.add_argument("--data", action="append", default=[], help="file to put into /data")
+    parser.add_argument("--vsock-device", help="vhost-user-vsock, for a device of the guest's")
+    parser.add_argument("--host", help="Python script that runs beside it")
     parser.add_argument("--command", required=True, help="shell command to run")
     args = parser.parse_args()
     needed(args.kernel, "Debian's kernel is not there")
@@ -94,7 +131,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
         initramfs = os.path.join(folder, "initramfs.cpio")
         build_initramfs(args, initramfs)
-        status = run_guest(args.kernel, initramfs)
+        device = VsockDevice(args.vsock_device, args.host) if args.vsock_device else None
+        status = run_guest(args.kernel, initramfs, device.qemu_arguments if device else [])
+        if device and not device.end(status == PASSED_STATUS) and status == PASSED_STATUS:
+            sys.exit("plain_guest: failed on the host's side")
     if status != PASSED_STATUS:
         sys.exit(f"plain_guest: failed (QEMU's exit status: {status})")
 
