@@ -126,6 +126,7 @@ ssize_t HostSocket::PumpStream() {
   const size_t capacity = connection_->SendCapacity();
   if (capacity == 0) return -1;  // OnCanSend() follows
   const absl::Span<const iovec> room = device_.Room(capacity);
+  if (room.empty()) return -1;  // looking for more of it, the device found the ring broken
   size_t bytes = 0;
   for (const iovec& piece : room) bytes += piece.iov_len;
   msghdr message = {};
