@@ -503,6 +503,21 @@ TEST_F(HostVmTest, AGuestThatIsRebootedLosesItsConnections) {
   EXPECT_EQ(Read(again, 4), "anew");
 }
 
+TEST_F(HostVmTest, ARingThatIsBrokenFromTheStartEndsItsDeviceAlone) {
+  StartVm();
+  auto socket = FrontEnd::Dial(folder_ + "/vmm");
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  // Buffers without room for a packet.  Whether the VMM still gets its answers is a matter of time.
+  auto broken = VsockGuest::Start(*std::move(socket),
+                                  {.rx_buffer = VSOCK_HEADER_SIZE, .pump = [this] { Pump(); }});
+  if (broken.ok()) {
+    EXPECT_TRUE((*broken)->vmm().WaitHangUp().ok());
+    broken->reset();
+  }
+  StartGuest();
+  EXPECT_EQ(guest_->cid(), kCid);
+}
+
 TEST_F(HostVmTest, AForeignSourceCidIsDropped) {
   StartVm();
   StartGuest();

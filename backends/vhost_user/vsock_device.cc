@@ -115,6 +115,10 @@ void VsockDevice::Attach(Server* server, std::function<void()> broken) {
 void VsockDevice::Detach() {
   server_ = nullptr;
   broken_ = nullptr;
+  rx_running_ = tx_running_ = false;
+  for (std::unique_ptr<Kick>& kick : kicks_) {
+    if (kick != nullptr) loop_.Retire(std::move(kick));
+  }
   OnReset();
 }
 
@@ -150,11 +154,10 @@ absl::Status VsockDevice::OnRingEnabled(uint32_t queue) {
     if (last_tx_ != 0 && server_->queue(kTx).next_available() == 0) OnReset();
     tx_more_ = true;
   }
-  if (up()) {
-    // No kick comes for what is there already.
-    loop_.Again(turn_.get());
-    OfferRx();
-  }
+  // No kick comes for what is there already.  Not now: a ring that is broken ends the server, which is
+  // in the middle of this.
+  rx_look_ = true;
+  loop_.Again(turn_.get());
   return absl::OkStatus();
 }
 
@@ -186,6 +189,7 @@ void VsockDevice::OnKick(uint32_t queue) {
 }
 
 void VsockDevice::OnTurn() {
+  if (std::exchange(rx_look_, false)) OfferRx();
   if (rx_running_ && std::exchange(rx_dirty_, false) && server_->queue(kRx).Flush()) {
     ++counters_.interrupts;
     server_->Notify(kRx);

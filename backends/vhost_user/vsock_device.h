@@ -161,6 +161,7 @@ class VsockDevice : public DeviceOps, public packet::Link {
   bool rx_running_ = false;
   bool tx_running_ = false;
   bool rx_dirty_ = false;      // used chains that the guest was not told of
+  bool rx_look_ = false;       // a ring has started
   bool tx_more_ = false;       // the last pass ended at its budget
   uint16_t last_tx_ = 0;       // next_available() when the tx ring stopped
   std::vector<iovec> pieces_;  // of the chain that is being popped
