@@ -2,7 +2,6 @@
 // argosy-sim: a simulated Xen machine as a daemon, and the operator's commands to one that runs.
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,6 +21,7 @@
 #include "spdlog/spdlog.h"
 #include "transport/error.h"
 #include "transport/event_loop.h"
+#include "transport/stop_signals.h"
 
 namespace argosy::sim {
 namespace {
@@ -33,26 +33,6 @@ int Fail(const absl::Status& status, int code) {
   fprintf(stderr, "argosy-sim: %s\n", std::string(status.message()).c_str());
   return code;
 }
-
-// SIGTERM and SIGINT as events.
-class Signals : public EventLoop::Handler {
- public:
-  Signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    fd_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  }
-  int fd() const { return fd_.get(); }
-  bool stop() const { return stop_; }
-  void OnEvents(uint32_t) override { stop_ = true; }
-
- private:
-  UniqueFd fd_;
-  bool stop_ = false;
-};
 
 // A connection takes a descriptor at each of its ends.
 void RaiseDescriptorLimit() {
@@ -76,7 +56,7 @@ int Serve(const Config& config) {
   RaiseDescriptorLimit();
   signal(SIGPIPE, SIG_IGN);
   EventLoop loop;
-  Signals signals;
+  StopSignals signals;
   if (absl::Status s = loop.Add(signals.fd(), &signals); !s.ok()) return Fail(s, kExitFailed);
   Machine machine(config.machine);
   if (absl::Status s = MakeDomains(machine, config.domains); !s.ok()) return Fail(s, kExitUsage);

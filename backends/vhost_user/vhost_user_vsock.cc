@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // vhost-user-vsock: virtio-vsock devices for virtual machines, in user space.
 #include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -19,6 +17,7 @@
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "transport/event_loop.h"
+#include "transport/stop_signals.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -30,26 +29,6 @@ int Fail(const absl::Status& status, int code) {
   return code;
 }
 
-// SIGTERM and SIGINT, as events.
-class Signals : public EventLoop::Handler {
- public:
-  Signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    fd_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  }
-  int fd() const { return fd_.get(); }
-  bool stop() const { return stop_; }
-  void OnEvents(uint32_t) override { stop_ = true; }
-
- private:
-  UniqueFd fd_;
-  bool stop_ = false;
-};
-
 int Serve(const std::vector<VmOptions>& configured) {
   signal(SIGPIPE, SIG_IGN);
   // A descriptor for each connection, and some.
@@ -59,7 +38,7 @@ int Serve(const std::vector<VmOptions>& configured) {
     setrlimit(RLIMIT_NOFILE, &files);
   }
   EventLoop loop;
-  Signals signals;
+  StopSignals signals;
   if (absl::Status s = loop.Add(signals.fd(), &signals); !s.ok()) return Fail(s, kExitFailed);
   std::vector<std::unique_ptr<HostVm>> vms;
   for (const VmOptions& options : configured) {
