@@ -59,7 +59,6 @@ class HostSocket : public EventLoop::Handler,
       : loop_(loop), owner_(owner), device_(device), fd_(std::move(fd)), type_(type) {}
 
   uint16_t type() const { return type_; }
-  bool has_connection() const { return connection_ != nullptr; }
 
   // A client that has been accepted and must send its line.  The error is epoll's.
   absl::Status ReadLine();

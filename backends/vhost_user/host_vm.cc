@@ -109,9 +109,7 @@ absl::StatusOr<std::unique_ptr<HostVm>> HostVm::Create(EventLoop& loop, const Vm
 HostVm::HostVm(EventLoop& loop, const VmOptions& options)
     : loop_(loop),
       options_(options),
-      device_(
-          loop, *this,
-          {.guest_cid = options.guest_cid, .queue_size = options.queue_size, .seqpacket = true}),
+      device_(loop, *this, {.guest_cid = options.guest_cid, .queue_size = options.queue_size}),
       endpoint_(device_, {.cid = kCidHost,
                           .buf_alloc = options.tx_buffer_size,
                           .max_connections = options.max_connections}) {

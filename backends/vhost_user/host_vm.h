@@ -54,9 +54,7 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   static absl::StatusOr<std::unique_ptr<HostVm>> Create(EventLoop& loop, const VmOptions& options);
   ~HostVm() override;
 
-  const VmOptions& options() const { return options_; }
   const packet::Endpoint& endpoint() const { return endpoint_; }
-  const VsockDevice& device() const { return device_; }
 
   // Tells the time, and does what is due.
   void Advance(absl::Time now);

@@ -136,9 +136,7 @@ void VsockDevice::Break(const absl::Status& reason) {
 
 // ---- rings ----
 
-uint64_t VsockDevice::Features() const {
-  return kFeatureStream | (options_.seqpacket ? kFeatureSeqpacket : 0);
-}
+uint64_t VsockDevice::Features() const { return kFeatureStream | kFeatureSeqpacket; }
 
 absl::Status VsockDevice::OnRingEnabled(uint32_t queue) {
   if (queue == kEvent) return absl::OkStatus();  // nothing to tell
@@ -180,7 +178,6 @@ void VsockDevice::OnRingStopped(uint32_t queue) {
 }
 
 void VsockDevice::OnKick(uint32_t queue) {
-  ++counters_.kicks;
   if (queue == kTx) {
     ProcessTx();
   } else {
@@ -191,7 +188,6 @@ void VsockDevice::OnKick(uint32_t queue) {
 void VsockDevice::OnTurn() {
   if (std::exchange(rx_look_, false)) OfferRx();
   if (rx_running_ && std::exchange(rx_dirty_, false) && server_->queue(kRx).Flush()) {
-    ++counters_.interrupts;
     server_->Notify(kRx);
   }
   CheckMemory();
@@ -247,8 +243,6 @@ void VsockDevice::UseRx(const packet::Header& header, uint32_t length) {
   CopyInto(chain.pieces, 0, packet::SerializeHeader(header));
   server_->queue(kRx).PushUsed(chain.head, VSOCK_HEADER_SIZE + length);
   ready_.pop_front();
-  ++counters_.rx_packets;
-  counters_.rx_bytes += length;
   rx_dirty_ = true;
   loop_.Again(turn_.get());
 }
@@ -380,8 +374,6 @@ absl::Status VsockDevice::Receive(const Chain& chain) {
     return ErrnoError(EPROTO, absl::StrCat("the guest sent a packet of ", chain.readable_bytes,
                                            " bytes that is not as long as it says"));
   }
-  ++counters_.tx_packets;
-  counters_.tx_bytes += header.len;
   absl::Span<iovec> pieces = Skip(chain.readable, bytes.size());
   const uint32_t flags = header.flags;
   // A payload has two pieces; what is in more of them makes several packets.
@@ -426,7 +418,6 @@ void VsockDevice::EndPass() {
   for (const uint16_t head : pass_chains_) ring.PushUsed(head, 0);
   pass_chains_.clear();
   if (ring.Flush()) {
-    ++counters_.interrupts;
     server_->Notify(kTx);
   }
 }

@@ -54,13 +54,6 @@ class VsockDevice : public DeviceOps, public packet::Link {
   struct Options {
     uint32_t guest_cid = 3;
     uint32_t queue_size = 1024;
-    bool seqpacket = true;
-  };
-
-  struct Counters {
-    uint64_t rx_packets = 0, rx_bytes = 0;  // to the guest
-    uint64_t tx_packets = 0, tx_bytes = 0;  // from it
-    uint64_t kicks = 0, interrupts = 0;
   };
 
   // Keeps pointers into guest memory for a pass over the tx ring.
@@ -75,7 +68,6 @@ class VsockDevice : public DeviceOps, public packet::Link {
   ~VsockDevice() override;
 
   uint32_t guest_cid() const { return options_.guest_cid; }
-  const Counters& counters() const { return counters_; }
   // Whether the guest's driver runs.
   bool up() const { return rx_running_ && tx_running_; }
 
@@ -152,7 +144,6 @@ class VsockDevice : public DeviceOps, public packet::Link {
   EventLoop& loop_;
   packet::LinkUser& user_;
   const Options options_;
-  Counters counters_;
   std::array<uint8_t, 8> config_ = {};  // the guest's CID
   Server* server_ = nullptr;
   std::function<void()> broken_;
