@@ -98,4 +98,4 @@ def boot(machine, target, folder, keep):
         sender.join()
         status = ssh.wait()
         limit.cancel()
-    return xen_rig.verdict(None if struck.is_set() else status, consoles.alarms.found, passed=0, whose="the script's or ssh's")
+    return xen_rig.verdict(None if struck.is_set() else status, consoles, passed=0, whose="the script's or ssh's")

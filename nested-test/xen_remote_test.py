@@ -73,7 +73,7 @@ class Host:
             network = ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:{ADDRESS}:{self.port}-:22", "-device", "e1000,netdev=net"]
             consoles = Consoles(machine["allowed"], self.console)
             status = xen_rig.run(machine, image, consoles, network)
-            self.wrong = xen_rig.verdict(status, consoles.alarms.found)
+            self.wrong = xen_rig.verdict(status, consoles)
         finally:
             self._ready.set()
 
@@ -114,13 +114,13 @@ class XenRemoteTest(unittest.TestCase):
             wrong = xen_remote.boot({**xen_rig.load(TEST), "script": failing}, command[-1], folder, keep)
             host.end("yes")
         self.assertEqual(passing, 0)
-        self.assertEqual(len(wrong), 2, wrong)
+        self.assertEqual(len(wrong), 3, wrong)
         self.assertEqual(wrong[0], "the script did not pass (the script's or ssh's exit status: 1)")
-        self.assertRegex(wrong[1], "^alarm on a console: alpha: .*WARNING: x$")
+        self.assertRegex(wrong[1], "^not ok 2 - fails")
+        self.assertRegex(wrong[2], "^alarm on a console: alpha: .*WARNING: x$")
         self.assertIn(" ok 1 - has its data\n", keep.getvalue())
-        self.assertIn("not ok 2 - fails\n", keep.getvalue())
         # The host has seen the same warning on the console of its guest, and nothing else.
-        self.assertEqual(host.wrong, wrong[1:])
+        self.assertEqual(host.wrong, wrong[2:])
 
 
 if __name__ == "__main__":

@@ -207,10 +207,12 @@ def qemu_command(machine, dom0_image):
 
 
 class Consoles:
-    """Shows lines as they come, with their source; keeps them in a file; looks for alarms."""
+    """Shows lines as they come, with their source; keeps them in a file; looks for alarms and for checks that fail."""
 
     def __init__(self, allowed, keep):
         self.alarms = Alarms(allowed)
+        self.failures = []
+        self._remark = None
         self._keep = keep
         self._start = time.monotonic()
 
@@ -230,10 +232,17 @@ class Consoles:
         # The rig's own lines quote commands.
         if source and not text.startswith("rig: "):
             self.alarms.look(source, text)
+        if not source:
+            self._look_at_check(text)
         out = f"{time.monotonic() - self._start:6.1f} {source + '| ' if source else ''}{text}\n"
         sys.stdout.write(out)
         sys.stdout.flush()
         self._keep.write(out)
+
+    def _look_at_check(self, text):
+        if text.startswith(("not ok ", "Bail out!")):
+            self.failures.append(f"{text} {self._remark or ''}".rstrip())
+        self._remark = text if text.startswith("# ") else None
 
 
 def run(machine, dom0_image, consoles, devices=()):
@@ -273,14 +282,14 @@ def run(machine, dom0_image, consoles, devices=()):
                 ours.close()
 
 
-def verdict(status, alarms, passed=PASSED_STATUS, whose="QEMU's"):
+def verdict(status, consoles, passed=PASSED_STATUS, whose="QEMU's"):
     """What is wrong with a run, line by line; empty if it passed."""
     wrong = []
     if status is None:
         wrong.append("the time limit struck")
     elif status != passed:
         wrong.append(f"the script did not pass ({whose} exit status: {status})")
-    return wrong + [f"alarm on a console: {line}" for line in alarms]
+    return wrong + consoles.failures + [f"alarm on a console: {line}" for line in consoles.alarms.found]
 
 
 def build_images(machine, folder, more=None):
@@ -304,4 +313,4 @@ def boot(machine, folder, keep):
     dom0_image = build_images(machine, folder)
     consoles = Consoles(machine["allowed"], keep)
     status = run(machine, dom0_image, consoles)
-    return verdict(status, consoles.alarms.found)
+    return verdict(status, consoles)

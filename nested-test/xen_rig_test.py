@@ -42,9 +42,8 @@ class XenRigTest(unittest.TestCase):
             # Debian's kernel has no kmemleak; what is there tells of a leak.
             guest alpha 'mount -t tmpfs tmpfs /sys/kernel/debug; echo "unreferenced object" > /sys/kernel/debug/kmemleak'
         """)
-        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
-        self.assertIn("not ok 2 - not fine\n", console)
-        self.assertIn("not ok 3 - alpha leaks no memory\n", console)
+        reason = "the script did not pass (QEMU's exit status: 3)"
+        self.assertEqual(wrong, [reason, "not ok 2 - not fine # 'guest alpha false' ended with 1", "not ok 3 - alpha leaks no memory"])
         self.assertIn("1..3\n", console)
 
     def test_a_guest_that_crashes_by_itself(self):
@@ -66,9 +65,8 @@ class XenRigTest(unittest.TestCase):
         self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
 
     def test_a_script_that_checks_nothing(self):
-        wrong, console = self.boot("true")
-        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)"])
-        self.assertIn("Bail out! the test has checked nothing", console)
+        wrong, _ = self.boot("true")
+        self.assertEqual(wrong, ["the script did not pass (QEMU's exit status: 3)", "Bail out! the test has checked nothing"])
 
     def test_a_person_gets_a_shell_with_a_guest(self):
         # As docs/nested-xen.md shows it.

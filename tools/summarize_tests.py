@@ -6,13 +6,16 @@ Usage: bazel test --build_event_json_file=BEP.json //... ; tools/summarize_tests
 
 The build event file is read, rather than bazel-testlogs/**/test.xml, because
 bazel-testlogs keeps the results of earlier runs.  gtest cases are counted one
-by one; a target without cases counts as one.  Exits 1 if anything failed or
-nothing ran.
+by one; a target without cases counts as one.  How the log of a run that failed
+ends is shown: who reads only the end of a long output learns why.  Exits 1 if
+anything failed or nothing ran.
 """
 import json
 import sys
 import urllib.parse
 import xml.etree.ElementTree as ET
+
+LAST_LINES = 12
 
 
 def cases(path):
@@ -28,8 +31,17 @@ def cases(path):
         yield "%s.%s" % (c.get("classname", ""), c.get("name")), state
 
 
+def local(uri):
+    return urllib.parse.unquote(urllib.parse.urlparse(uri).path)
+
+
+def last_lines(path):
+    with open(path, errors="replace") as f:
+        return "".join(f.readlines()[-LAST_LINES:])
+
+
 def read_events(path):
-    """Returns ({(label, shard, run): (status, [test.xml])} of the last attempts, {label: state or None}) of one bazel run."""
+    """Returns ({(label, shard, run): (status, {name: path of an output})} of the last attempts, {label: state or None})."""
     runs = {}
     tests = {}
     with open(path) as f:
@@ -39,8 +51,8 @@ def read_events(path):
             if "testResult" in ident:
                 i, r = ident["testResult"], event.get("testResult")
                 if r:
-                    xml = [o["uri"] for o in r.get("testActionOutput", []) if o["name"] == "test.xml"]
-                    runs[i["label"], i.get("shard", 1), i.get("run", 1)] = (r["status"], xml)
+                    outputs = {o["name"]: local(o["uri"]) for o in r.get("testActionOutput", []) if "uri" in o}
+                    runs[i["label"], i.get("shard", 1), i.get("run", 1)] = (r["status"], outputs)
             elif "targetConfigured" in ident and "configured" in event:
                 if event["configured"].get("targetKind", "").endswith("_test rule"):
                     tests[ident["targetConfigured"]["label"]] = None
@@ -82,11 +94,11 @@ def main():
 
 
 def note_runs(runs, note):
-    for (label, _shard, _run), (status, xml) in sorted(runs.items()):
+    for (label, _shard, _run), (status, outputs) in sorted(runs.items()):
         found = []
-        if xml:
+        if "test.xml" in outputs:
             try:
-                found = list(cases(urllib.parse.unquote(urllib.parse.urlparse(xml[0]).path)))
+                found = list(cases(outputs["test.xml"]))
             except (ET.ParseError, OSError):
                 pass
         if status in ("PASSED", "FLAKY"):
@@ -97,6 +109,8 @@ def note_runs(runs, note):
                 note("%s (%s)" % (label, status), "failed")  # crash, time-out
             for name, state in found:
                 note("%s %s" % (label, name), state)
+            if "test.log" in outputs:
+                print(last_lines(outputs["test.log"]))
 
 
 sys.exit(main())
