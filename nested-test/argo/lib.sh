@@ -20,6 +20,9 @@ meet() {
   at "$1" "$debugfs; until grep -q '^peer .* cid $(cid_of "$2") \(ready\|blocked\)' $peers; do usleep 50000; done"
 }
 
+# Takes the modules out, as a command.  A socket that was closed holds them until the peer has answered.
+unload='until rmmod vsock_argo_transport 2> /dev/null; do usleep 50000; done; rmmod argo_core'
+
 # listening WHERE PORT OPTIONS [FILE [OUT]]: hatch listens there until it is ended, and sends the file (else nothing); returns
 # when it does.  What it receives goes to OUT there, else to /tmp/PORT.out, what it says to /tmp/PORT.log, its id to
 # /tmp/PORT.pid, its exit code to /tmp/PORT.exit.

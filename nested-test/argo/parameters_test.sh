@@ -7,7 +7,7 @@ core=/sys/kernel/debug/argo/core
 
 # load WHERE [CORE [VSOCK]]: the modules again, with these parameters.
 load() {
-  at "$1" "rmmod vsock_argo_transport argo_core && insmod /lib/modules/argo_core.ko $2 && insmod /lib/modules/vsock_argo_transport.ko $3" ||
+  at "$1" "($unload) && insmod /lib/modules/argo_core.ko $2 && insmod /lib/modules/vsock_argo_transport.ko $3" ||
     die "$1 cannot load its modules again"
 }
 
