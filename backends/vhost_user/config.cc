@@ -33,6 +33,17 @@ absl::Status SetNumber(absl::string_view key, absl::string_view value, uint32_t 
   return absl::OkStatus();
 }
 
+bool IsRule(absl::string_view key) { return key == "allow" || key == "deny"; }
+
+// "allow in:4" as the key and its value.
+absl::Status AddRule(absl::string_view text, VmOptions* vm) {
+  const std::vector<absl::string_view> words = absl::StrSplit(text, absl::MaxSplits(' ', 1));
+  if (words.size() != 2 || !IsRule(words[0])) {
+    return ErrnoError(EINVAL, absl::StrCat("'", text, "' does not begin with allow or deny"));
+  }
+  return SetKey(words[0], words[1], vm);
+}
+
 absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
   const auto wrong = [](const YAML::Node& at, absl::string_view what) {
     return ErrnoError(EINVAL, absl::StrCat("line ", at.Mark().line + 1, ": ", what));
@@ -41,9 +52,19 @@ absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
   VmOptions vm;
   std::set<std::string> seen;
   for (const auto& entry : node) {
-    if (!entry.second.IsScalar()) return wrong(entry.second, "a value must be a number or a text");
     const std::string key = absl::StrReplaceAll(entry.first.Scalar(), {{"_", "-"}});
     if (!seen.insert(key).second) return wrong(entry.first, absl::StrCat(key, " twice"));
+    if (key == "rules") {
+      if (!entry.second.IsSequence()) return wrong(entry.second, "rules must be a list");
+      for (const YAML::Node& rule : entry.second) {
+        if (!rule.IsScalar()) return wrong(rule, "a rule must be a text");
+        if (absl::Status s = AddRule(rule.Scalar(), &vm); !s.ok()) return wrong(rule, s.message());
+      }
+      continue;
+    }
+    // Their order decides, and a map has none.
+    if (IsRule(key)) return wrong(entry.first, "rules are a list, named 'rules'");
+    if (!entry.second.IsScalar()) return wrong(entry.second, "a value must be a number or a text");
     if (absl::Status s = SetKey(key, entry.second.Scalar(), &vm); !s.ok()) {
       return wrong(entry.first, s.message());
     }
@@ -81,11 +102,31 @@ absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* v
     }
     return status;
   }
+  if (name == "groups") {
+    vm->groups = absl::StrSplit(value, '+');
+    for (const std::string& group : vm->groups) {
+      if (group.empty()) return ErrnoError(EINVAL, "groups must be names with + between them");
+    }
+    return absl::OkStatus();
+  }
+  if (name == "outbound-only") {
+    if (!absl::SimpleAtob(value, &vm->outbound_only)) {
+      return ErrnoError(EINVAL, absl::StrCat(name, " must be true or false, not '", value, "'"));
+    }
+    return absl::OkStatus();
+  }
+  if (IsRule(name)) {
+    absl::StatusOr<Rule> rule = ParseRule(name == "allow", value);
+    if (!rule.ok()) return rule.status();
+    vm->rules.push_back(*std::move(rule));
+    return absl::OkStatus();
+  }
   std::string* path = name == "socket" ? &vm->socket : name == "uds-path" ? &vm->uds_path : nullptr;
   if (path == nullptr) {
     return ErrnoError(EINVAL, absl::StrCat("unknown key '", key,
                                            "' (known: guest-cid, socket, "
-                                           "uds-path, tx-buffer-size, queue-size)"));
+                                           "uds-path, tx-buffer-size, queue-size, groups, allow, "
+                                           "deny, outbound-only)"));
   }
   if (value.empty()) return ErrnoError(EINVAL, absl::StrCat(name, " must be a path"));
   *path = std::string(value);
@@ -100,7 +141,7 @@ absl::StatusOr<VmOptions> ParseVm(absl::string_view text) {
     if (pair.size() != 2) {
       return ErrnoError(EINVAL, absl::StrCat("'", part, "' of --vm is not KEY=VALUE"));
     }
-    if (!seen.insert(absl::StrReplaceAll(pair[0], {{"_", "-"}})).second) {
+    if (!seen.insert(absl::StrReplaceAll(pair[0], {{"_", "-"}})).second && !IsRule(pair[0])) {
       return ErrnoError(EINVAL, absl::StrCat(pair[0], " twice in one --vm"));
     }
     if (absl::Status s = SetKey(pair[0], pair[1], &vm); !s.ok()) return s;

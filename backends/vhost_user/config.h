@@ -4,12 +4,14 @@
 // What the command line and the configuration file of vhost-user-vsock say: one machine or several,
 // in the words of vhost-device-vsock.
 //
-//   --vm guest-cid=3,socket=/run/vm3.socket,uds-path=/run/vm3.vsock
+//   --vm guest-cid=3,socket=/run/vm3.socket,uds-path=/run/vm3.vsock,groups=a+b,allow=in:4,deny=in
 //
 //   vms:
 //     - guest_cid: 3
 //       socket: /run/vm3.socket
 //       uds_path: /run/vm3.vsock
+//       groups: a+b
+//       rules: ["allow in:4", "deny in"]
 #ifndef ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
 #define ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
 
@@ -24,10 +26,12 @@
 namespace argosy::vhost_user {
 
 // Sets one key of a machine, with dashes or underscores: guest-cid, socket, uds-path,
-// tx-buffer-size, queue-size.  EINVAL: an unknown key, or a value that it cannot have.
+// tx-buffer-size, queue-size, groups, outbound-only; allow and deny add a rule (policy.h).  EINVAL: an
+// unknown key, or a value that it cannot have.
 absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* vm);
 
-// "KEY=VALUE,...".  Errors of SetKey(), and EINVAL for a key without a value or given twice.
+// "KEY=VALUE,...".  Errors of SetKey(), and EINVAL for a key without a value or, but for rules,
+// given twice.
 absl::StatusOr<VmOptions> ParseVm(absl::string_view text);
 
 // The machines of a YAML document.  EINVAL, with the line.

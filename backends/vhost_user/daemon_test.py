@@ -119,6 +119,43 @@ class DaemonTest(unittest.TestCase):
         self.assertIn("twice", self.refused("--vm", "socket=a,socket=b"))
         self.assertIn("--help", self.refused("--nonsense"))
 
+    def test_groups_and_rules(self):
+        def refused(*arguments):
+            return self.refused("--socket", self.path("vmm"), *arguments)
+
+        self.assertIn("groups must be names", refused("--groups", "a+"))
+        self.assertIn("'allow up': no direction", refused("--allow", "up"))
+        self.assertIn("'deny in:3:x': no port", refused("--deny", "in:3:x"))
+        self.assertIn("'deny in:x': no CID", self.refused("--vm", "socket=a,deny=in:x,deny=in"))
+        self.assertIn("outbound-only must be true or false", self.refused("--vm", "socket=a,outbound-only=perhaps"))
+        vm = "groups=a+b,allow=in:4:22,deny=in,allow=out,socket=" + self.path("vmm")
+        self.stop(self.start("--vm", vm))
+        self.stop(self.start("--socket", self.path("vmm"), "--groups", "a+b", "--deny", "in:2", "--allow", "in", "--outbound-only"))
+
+    def refused_client(self, port, *arguments):
+        """What the daemon says of a client of the host that is refused by a rule (else for want of a guest)."""
+        daemon = self.start(*arguments or ["--config", self.path("vms.yaml")])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.path("host"))
+            client.sendall(b"CONNECT %d\n" % port)
+            self.assertEqual(client.recv(100), b"")
+        daemon.send_signal(signal.SIGTERM)
+        return [line for line in daemon.stderr if "refused by" in line]
+
+    def test_the_first_rule_on_the_command_line_decides(self):
+        one = ["--socket", self.path("vmm"), "--uds-path", self.path("host")]
+        lines = self.refused_client(22, *one, "--allow", "in:2:23", "--deny", "in:2:22", "--allow", "in", "--deny", "out")
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("CID 3: connection from CID 2 to port 22 refused by 'deny in:2:22' (1 so far)", lines[0])
+        self.assertEqual(self.refused_client(22, *one, "--allow", "in:2:22", "--deny", "in:2:22"), [])
+
+    def test_rules_of_a_file(self):
+        with open(self.path("vms.yaml"), "w", encoding="utf-8") as f:
+            f.write("vms:\n  - socket: %s\n    uds_path: %s\n" % (self.path("vmm"), self.path("host")))
+            f.write("    groups: a+b\n    outbound_only: true\n    rules:\n      - allow in:2:23\n")
+        self.assertIn("refused by 'outbound-only'", self.refused_client(22)[0])
+        self.assertEqual(self.refused_client(23), [])
+
     def test_bad_files(self):
         self.assertIn("cannot read", self.refused("--config", self.path("missing.yaml")))
         for text, expected in [
@@ -128,6 +165,10 @@ class DaemonTest(unittest.TestCase):
             ("vms:\n  - socket: a\n    uds: b\n", "line 3: unknown key 'uds'"),
             ("vms:\n  - socket: [a]\n", "line 2: a value"),
             ("vms:\n  - {\n", "line"),
+            ("vms:\n  - rules: deny in\n", "line 2: rules must be a list"),
+            ("vms:\n  - rules:\n      - deny in\n      - permit in\n", "line 4: 'permit in'"),
+            ("vms:\n  - deny: in\n", "line 2: rules are a list"),
+            ("vms:\n  - groups: a++b\n", "line 2: groups"),
         ]:
             with open(self.path("bad.yaml"), "w", encoding="utf-8") as f:
                 f.write(text)

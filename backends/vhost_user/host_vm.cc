@@ -100,26 +100,38 @@ class HostVm::Vmm : public EventLoop::Handler {
   Server server_;
 };
 
-absl::StatusOr<std::unique_ptr<HostVm>> HostVm::Create(EventLoop& loop, const VmOptions& options) {
-  auto vm = absl::WrapUnique(new HostVm(loop, options));
+absl::StatusOr<std::unique_ptr<HostVm>> HostVm::Create(EventLoop& loop, SiblingSwitch& siblings,
+                                                       const VmOptions& options) {
+  auto vm = absl::WrapUnique(new HostVm(loop, siblings, options));
   if (absl::Status s = vm->Listen(); !s.ok()) return s;
   return vm;
 }
 
-HostVm::HostVm(EventLoop& loop, const VmOptions& options)
+HostVm::HostVm(EventLoop& loop, SiblingSwitch& siblings, const VmOptions& options)
     : loop_(loop),
+      siblings_(siblings),
       options_(options),
+      policy_(options.guest_cid, options.rules, options.outbound_only),
       device_(loop, *this, {.guest_cid = options.guest_cid, .queue_size = options.queue_size}),
       endpoint_(device_, {.cid = kCidHost,
                           .buf_alloc = options.tx_buffer_size,
                           .max_connections = options.max_connections}) {
   endpoint_.set_request_user(this);
+  siblings_.Add({.cid = options.guest_cid,
+                 .groups = {options.groups.begin(), options.groups.end()},
+                 .max_flows = options.max_connections,
+                 .device = &device_,
+                 .policy = &policy_});
 }
 
 HostVm::~HostVm() {
   for (std::unique_ptr<Listener>& listener : listeners_) loop_.Retire(std::move(listener));
   if (vmm_ != nullptr) VmmEnded(absl::CancelledError("the daemon ends"));
   while (!sockets_.empty()) sockets_.begin()->first->GiveUp();
+  siblings_.Remove(options_.guest_cid);
+  for (const std::string& count : policy_.Counts()) {
+    spdlog::info("CID {}: connections by {}", options_.guest_cid, count);
+  }
 }
 
 absl::Status HostVm::Listen() {
@@ -177,11 +189,29 @@ void HostVm::VmmEnded(const absl::Status& reason) {
 
 void HostVm::OnPacket(uint64_t src_cid, const packet::Header& header,
                       const packet::Payload& payload) {
-  endpoint_.OnPacket(src_cid, header, payload);
+  if (header.dst_cid == kCidHost) {
+    endpoint_.OnPacket(src_cid, header, payload);
+  } else {
+    siblings_.OnPacket(options_.guest_cid, header, payload);
+  }
+}
+
+void HostVm::OnCanSend(uint64_t cid) {
+  // Either may take all the room there is.
+  siblings_first_ = !siblings_first_;
+  if (siblings_first_) siblings_.OnCanSend(options_.guest_cid);
+  endpoint_.OnCanSend(cid);
+  if (!siblings_first_) siblings_.OnCanSend(options_.guest_cid);
+}
+
+void HostVm::OnPeerReset(uint64_t cid) {
+  endpoint_.OnPeerReset(cid);
+  siblings_.OnPeerReset(options_.guest_cid);
 }
 
 packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
   if (options_.uds_path.empty()) return nullptr;
+  if (!policy_.Allows(Direction::kOut, kCidHost, connection.local().port)) return nullptr;
   const std::string path = absl::StrCat(options_.uds_path, "_", connection.local().port);
   absl::StatusOr<UniqueFd> fd = ConnectUnix(path, SocketType(connection.type()));
   if (!fd.ok()) {
@@ -216,6 +246,9 @@ void HostVm::AcceptClient(UniqueFd fd, uint16_t type) {
 }
 
 absl::StatusOr<Connection*> HostVm::ConnectGuest(HostSocket* socket, uint32_t port) {
+  if (!policy_.Allows(Direction::kIn, kCidHost, port)) {
+    return ErrnoError(EACCES, "a rule forbids it");
+  }
   if (!device_.up()) return ErrnoError(ENODEV, "the guest's driver does not run");
   absl::StatusOr<Connection*> connection = endpoint_.Connect(
       kPortAny, {options_.guest_cid, port}, socket->type(), packet::kConnectTimeout, socket);

@@ -2,7 +2,8 @@
 // File: backends/vhost_user/host_vm.h
 //
 // One virtual machine, as its device sees it: the VMM's socket, the device, and the host's side of
-// its connections over UNIX sockets (hybrid vsock).
+// its connections over UNIX sockets (hybrid vsock).  What the guest sends to others than the host goes
+// to the SiblingSwitch.
 //
 //   SOCKET               the VMM connects here (vhost-user), one at a time; it may come back
 //   UDS_PATH             clients of the host: "CONNECT port", then the guest's port
@@ -25,7 +26,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "backends/vhost_user/host_socket.h"
+#include "backends/vhost_user/policy.h"
 #include "backends/vhost_user/server.h"
+#include "backends/vhost_user/sibling_switch.h"
 #include "backends/vhost_user/vsock_device.h"
 #include "transport/event_loop.h"
 #include "transport/packet/endpoint.h"
@@ -40,6 +43,9 @@ struct VmOptions {
   uint32_t tx_buffer_size = 65536;  // buf_alloc of the host's ends
   uint32_t queue_size = 1024;
   uint32_t max_connections = 1024;
+  std::vector<std::string> groups = {"default"};  // siblings have one in common
+  std::vector<Rule> rules;
+  bool outbound_only = false;
 };
 
 class HostVm : public packet::LinkUser, public packet::RequestUser, public HostSocketOwner {
@@ -49,9 +55,10 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   // Clients that have not sent theirs.
   static constexpr size_t kMaxLines = 64;
 
-  // Makes the sockets.  `loop` outlives the machine.  Errors: EADDRINUSE (another process serves a
+  // Makes the sockets.  `loop` and `siblings` outlive the machine.  Errors: EADDRINUSE (another process serves a
   // socket there), EEXIST (no socket is at that path), EINVAL (a path is too long), of the system.
-  static absl::StatusOr<std::unique_ptr<HostVm>> Create(EventLoop& loop, const VmOptions& options);
+  static absl::StatusOr<std::unique_ptr<HostVm>> Create(EventLoop& loop, SiblingSwitch& siblings,
+                                                        const VmOptions& options);
   ~HostVm() override;
 
   const packet::Endpoint& endpoint() const { return endpoint_; }
@@ -63,8 +70,8 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   // packet::LinkUser, for the device
   void OnPacket(uint64_t src_cid, const packet::Header& header,
                 const packet::Payload& payload) override;
-  void OnCanSend(uint64_t cid) override { endpoint_.OnCanSend(cid); }
-  void OnPeerReset(uint64_t cid) override { endpoint_.OnPeerReset(cid); }
+  void OnCanSend(uint64_t cid) override;
+  void OnPeerReset(uint64_t cid) override;
 
   // packet::RequestUser
   packet::ConnectionUser* OnRequest(packet::Connection& connection) override;
@@ -78,7 +85,7 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   class Listener;
   class Vmm;
 
-  HostVm(EventLoop& loop, const VmOptions& options);
+  HostVm(EventLoop& loop, SiblingSwitch& siblings, const VmOptions& options);
   absl::Status Listen();
   void AcceptVmm(UniqueFd fd);
   void VmmEnded(const absl::Status& reason);
@@ -86,9 +93,12 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   HostSocket* MakeSocket(UniqueFd fd, uint16_t type);
 
   EventLoop& loop_;
+  SiblingSwitch& siblings_;
   const VmOptions options_;
+  Policy policy_;
   VsockDevice device_;
   packet::Endpoint endpoint_;
+  bool siblings_first_ = false;  // who has the next turn at the guest's buffers
   absl::Time now_ = absl::UnixEpoch();
   std::unique_ptr<Vmm> vmm_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -43,7 +43,7 @@ class HostVmTest : public testing::Test {
     options.guest_cid = kCid;
     options.socket = folder_ + "/vmm";
     options.uds_path = folder_ + "/host";
-    auto vm = HostVm::Create(loop_, options);
+    auto vm = HostVm::Create(loop_, siblings_, options);
     ASSERT_TRUE(vm.ok()) << vm.status();
     vm_ = *std::move(vm);
     Pump();
@@ -61,6 +61,7 @@ class HostVmTest : public testing::Test {
   // Rounds of the loop until one has nothing to do would need to look inside; a few do as well.
   void Pump() {
     for (int i = 0; i < 4; ++i) {
+      siblings_.Advance(absl::Now());
       if (vm_ != nullptr) vm_->Advance(absl::Now());
       ASSERT_TRUE(loop_.RunOnce(absl::InfinitePast()).ok());
     }
@@ -138,6 +139,7 @@ class HostVmTest : public testing::Test {
   }
 
   EventLoop loop_;
+  SiblingSwitch siblings_;
   std::string folder_;
   std::unique_ptr<HostVm> vm_;
   std::unique_ptr<VsockGuest> guest_;
@@ -546,6 +548,38 @@ TEST_F(HostVmTest, ALimitOfConnectionsIsKept) {
     if (Receive().header.op == VSOCK_OP_RESPONSE) ++accepted;
   }
   EXPECT_EQ(accepted, 10);
+}
+
+TEST_F(HostVmTest, AGuestThatRanBeforeItsVmmCameIsToldThatItsConnectionsAreGone) {
+  StartVm();
+  StartGuest({.event_queue = true});
+  const UniqueFd listener = Listen(1024);
+  const UniqueFd program = ConnectFromGuest(listener, 1024, 5000);
+  ASSERT_TRUE(guest_->Disconnect().ok());
+  EXPECT_EQ(Read(program, 1), "<eof>");
+  auto socket = FrontEnd::Dial(folder_ + "/vmm");
+  ASSERT_TRUE(socket.ok());
+  ASSERT_TRUE(guest_->Reconnect(*std::move(socket)).ok());
+  EXPECT_EQ(*guest_->ReceiveEvent(), 0u);
+  const UniqueFd again = ConnectFromGuest(listener, 1024, 5001);
+  EXPECT_TRUE(again.valid());
+}
+
+TEST_F(HostVmTest, RulesDecideWhoConnects) {
+  VmOptions options;
+  options.rules = {*ParseRule(false, "out:2:1024"), *ParseRule(false, "in:2:22")};
+  StartVm(options);
+  StartGuest();
+  const UniqueFd forbidden = Listen(1024), listener = Listen(1025);
+  guest_->Send({.src_port = 5000, .dst_port = 1024, .op = VSOCK_OP_REQUEST});
+  EXPECT_EQ(Receive().header.op, VSOCK_OP_RST);
+  const UniqueFd program = ConnectFromGuest(listener, 1025, 5000);
+  const UniqueFd client = Dial();
+  Write(client, "CONNECT 22\n");
+  EXPECT_EQ(Read(client, 1), "<eof>");
+  EXPECT_FALSE(guest_->HasPacket());
+  uint32_t host_port;
+  const UniqueFd other = ConnectFromHost(23, &host_port);
 }
 
 }  // namespace

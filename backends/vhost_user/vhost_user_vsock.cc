@@ -40,9 +40,10 @@ int Serve(const std::vector<VmOptions>& configured) {
   EventLoop loop;
   StopSignals signals;
   if (absl::Status s = loop.Add(signals.fd(), &signals); !s.ok()) return Fail(s, kExitFailed);
+  SiblingSwitch siblings;
   std::vector<std::unique_ptr<HostVm>> vms;
   for (const VmOptions& options : configured) {
-    absl::StatusOr<std::unique_ptr<HostVm>> vm = HostVm::Create(loop, options);
+    absl::StatusOr<std::unique_ptr<HostVm>> vm = HostVm::Create(loop, siblings, options);
     if (!vm.ok()) return Fail(vm.status(), kExitUsage);
     spdlog::info("CID {} at {}", options.guest_cid, options.socket);
     vms.push_back(*std::move(vm));
@@ -50,7 +51,8 @@ int Serve(const std::vector<VmOptions>& configured) {
   spdlog::info("ready");
   while (!signals.stop()) {
     const absl::Time now = absl::Now();
-    absl::Time deadline = absl::InfiniteFuture();
+    siblings.Advance(now);
+    absl::Time deadline = siblings.NextDeadline();
     for (const std::unique_ptr<HostVm>& vm : vms) {
       vm->Advance(now);
       deadline = std::min(deadline, vm->NextDeadline());
@@ -70,9 +72,10 @@ int Main(int argc, char** argv) {
       "several by --vm or --config."};
   app.name("vhost-user-vsock");
   app.set_version_flag("--version", "vhost-user-vsock 0.1");
-  std::string guest_cid, socket, uds_path, tx_buffer_size, queue_size, config_path,
+  std::string guest_cid, socket, uds_path, tx_buffer_size, queue_size, groups, config_path,
       log_level = "info";
-  std::vector<std::string> vm_texts;
+  std::vector<std::string> vm_texts, allowed, denied;
+  bool outbound_only = false;
   uint32_t max_connections = 1024;
   const struct {
     const char* name;
@@ -85,10 +88,19 @@ int Main(int argc, char** argv) {
       {"tx-buffer-size", &tx_buffer_size,
        "bytes that the host keeps for a connection (default: 65536)"},
       {"queue-size", &queue_size, "longest virtqueue, a power of two (default: 1024)"},
+      {"groups", &groups,
+       "names with + between: machines with one in common can connect (default: default)"},
   };
   for (const auto& option : flat) {
     app.add_option(std::string("--") + option.name, *option.value, option.help);
   }
+  CLI::Option* const allow = app.add_option(
+      "--allow", allowed,
+      "connections that may be made: in or out[:CID[:PORT[-PORT]]]; may be repeated, and of these\n"
+      "and --deny the first that fits decides");
+  app.add_option("--deny", denied, "connections that may not");
+  app.add_flag("--outbound-only", outbound_only,
+               "nobody connects to the machine but where a rule allows it");
   app.add_option("--vm", vm_texts, "a machine as KEY=VALUE,... with these keys; may be repeated");
   app.add_option("--config", config_path, "YAML file with machines, see docs/vhost-user.md");
   app.add_option("--max-connections", max_connections,
@@ -116,6 +128,16 @@ int Main(int argc, char** argv) {
       return Fail(s, kExitUsage);
     }
   }
+  // Their order on the command line.
+  size_t next_allowed = 0, next_denied = 0;
+  for (const CLI::Option* option : app.parse_order()) {
+    const std::string name = option->get_single_name();
+    if (name != "allow" && name != "deny") continue;
+    has_one = true;
+    const std::string& rule = option == allow ? allowed[next_allowed++] : denied[next_denied++];
+    if (absl::Status s = SetKey(name, rule, &one); !s.ok()) return Fail(s, kExitUsage);
+  }
+  if (outbound_only) has_one = one.outbound_only = true;
   if (has_one + !vm_texts.empty() + !config_path.empty() > 1) {
     return Fail(absl::InvalidArgumentError("--config, --vm and the options of one machine exclude "
                                            "each other"),

@@ -31,6 +31,9 @@ constexpr size_t kRoomChains = 17;
 // What a driver's buffers take, before the first one was seen: Linux's.
 constexpr uint32_t kUsualPayload = 4096 - VSOCK_HEADER_SIZE;
 
+// Virtio 1.3, 5.10.6.7: all of the event.
+constexpr std::array<uint8_t, 4> kTransportReset = {0, 0, 0, 0};
+
 constexpr uint32_t kMessageEnds = VSOCK_SEQ_EOM | VSOCK_SEQ_EOR;
 
 // Drops the first `n` bytes of `pieces`, which have them.
@@ -110,12 +113,14 @@ VsockDevice::~VsockDevice() {
 void VsockDevice::Attach(Server* server, std::function<void()> broken) {
   server_ = server;
   broken_ = std::move(broken);
+  attached_anew_ = true;
 }
 
 void VsockDevice::Detach() {
   server_ = nullptr;
   broken_ = nullptr;
-  rx_running_ = tx_running_ = false;
+  rx_running_ = tx_running_ = event_running_ = false;
+  reset_event_due_ = false;
   for (std::unique_ptr<Kick>& kick : kicks_) {
     if (kick != nullptr) loop_.Retire(std::move(kick));
   }
@@ -138,31 +143,42 @@ void VsockDevice::Break(const absl::Status& reason) {
 
 uint64_t VsockDevice::Features() const { return kFeatureStream | kFeatureSeqpacket; }
 
-absl::Status VsockDevice::OnRingEnabled(uint32_t queue) {
-  if (queue == kEvent) return absl::OkStatus();  // nothing to tell
+absl::Status VsockDevice::WatchKicks(uint32_t queue) {
   auto kick = std::make_unique<Kick>(*this, queue);
   if (absl::Status s = loop_.Add(server_->kick_descriptor(queue), kick.get()); !s.ok()) return s;
   kicks_[queue] = std::move(kick);
+  return absl::OkStatus();
+}
+
+absl::Status VsockDevice::OnRingEnabled(uint32_t queue) {
+  if (absl::Status s = WatchKicks(queue); !s.ok()) return s;
   if (queue == kRx) {
     rx_running_ = true;
-  } else {
+  } else if (queue == kTx) {
     tx_running_ = true;
+    const bool begins = server_->queue(kTx).next_available() == 0;
     // A ring that starts anew has a new driver behind it: a guest that was rebooted.  One that was
     // paused goes on where it was.
-    if (last_tx_ != 0 && server_->queue(kTx).next_available() == 0) OnReset();
+    if (last_tx_ != 0 && begins) OnReset();
+    if (std::exchange(attached_anew_, false) && !begins) reset_event_due_ = true;
     tx_more_ = true;
+  } else {
+    event_running_ = true;
   }
   // No kick comes for what is there already.  Not now: a ring that is broken ends the server, which is
   // in the middle of this.
-  rx_look_ = true;
+  look_ = true;
   loop_.Again(turn_.get());
   return absl::OkStatus();
 }
 
 void VsockDevice::OnRingStopped(uint32_t queue) {
-  if (queue == kEvent) return;
   if (kicks_[queue] != nullptr) loop_.Retire(std::move(kicks_[queue]));
   Virtqueue& ring = server_->queue(queue);
+  if (queue == kEvent) {
+    event_running_ = false;
+    return;
+  }
   if (queue == kTx) {
     EndPass();
     tx_running_ = false;
@@ -180,13 +196,37 @@ void VsockDevice::OnRingStopped(uint32_t queue) {
 void VsockDevice::OnKick(uint32_t queue) {
   if (queue == kTx) {
     ProcessTx();
-  } else {
+  } else if (queue == kRx) {
     OfferRx();
+  } else {
+    OfferEvent();
   }
 }
 
+void VsockDevice::OfferEvent() {
+  if (!reset_event_due_ || !event_running_) return;
+  Virtqueue& ring = server_->queue(kEvent);
+  Chain chain;
+  absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+  if (popped.ok() && *popped == Virtqueue::PopResult::kEmpty) {
+    if (!ring.EnableKicks()) return;
+    popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+  }
+  if (!popped.ok()) return Break(popped.status());
+  if (chain.writable_bytes < kTransportReset.size()) {
+    return Break(ErrnoError(EPROTO, "the guest's buffer for events has no room for one"));
+  }
+  CopyInto(chain.writable, 0, kTransportReset);
+  ring.PushUsed(chain.head, kTransportReset.size());
+  reset_event_due_ = false;
+  if (ring.Flush()) server_->Notify(kEvent);
+}
+
 void VsockDevice::OnTurn() {
-  if (std::exchange(rx_look_, false)) OfferRx();
+  if (std::exchange(look_, false)) {
+    OfferEvent();
+    OfferRx();
+  }
   if (rx_running_ && std::exchange(rx_dirty_, false) && server_->queue(kRx).Flush()) {
     server_->Notify(kRx);
   }
@@ -327,13 +367,13 @@ void VsockDevice::OfferRx() {
 // ---- from the guest ----
 
 void VsockDevice::ProcessTx() {
+  if (!up() || in_pass_ || tx_paused_) return;
   tx_more_ = false;
-  if (!up() || in_pass_) return;
   Virtqueue& ring = server_->queue(kTx);
   ring.DisableKicks();
   in_pass_ = true;
   uint64_t bytes = 0;
-  while (up()) {
+  while (up() && !tx_paused_) {
     if (pass_chains_.size() >= kPassChains || bytes >= kPassBytes) {
       tx_more_ = true;
       loop_.Again(turn_.get());
@@ -390,6 +430,13 @@ absl::Status VsockDevice::Receive(const Chain& chain) {
     user_.OnPacket(options_.guest_cid, header, payload);
   } while (!pieces.empty() && header.op == VSOCK_OP_RW && up());
   return absl::OkStatus();
+}
+
+void VsockDevice::ResumeTx() {
+  tx_paused_ = false;
+  // Kicks were off.
+  tx_more_ = true;
+  loop_.Again(turn_.get());
 }
 
 bool VsockDevice::KeepForPass(PassUser* user) {

@@ -18,6 +18,10 @@
 // A guest or VMM that breaks a rule ends its connection (Server::Stop()) with a reason, and nothing
 // else.
 //
+// A guest that was running when its VMM came (to a daemon that was restarted, say) has connections that
+// nobody here knows: it is told so by a TRANSPORT_RESET event, where the VMM leaves the event queue to
+// us.
+//
 // One thread.  The event loop calls the ring's handlers; the guest is notified once for each round.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_VSOCK_DEVICE_H_
 #define ARGOSY_BACKENDS_VHOST_USER_VSOCK_DEVICE_H_
@@ -89,6 +93,10 @@ class VsockDevice : public DeviceOps, public packet::Link {
 
   // ---- from the guest ----
 
+  // Takes no more packets of the guest, after the one that is being handed out, until ResumeTx().
+  void PauseTx() { tx_paused_ = true; }
+  void ResumeTx();
+
   // Calls `user` at the end of the pass over the tx ring that is under way; false if none is, and
   // payload is valid in its own call only.
   bool KeepForPass(PassUser* user);
@@ -122,6 +130,9 @@ class VsockDevice : public DeviceOps, public packet::Link {
   };
 
   void OnKick(uint32_t queue);
+  absl::Status WatchKicks(uint32_t queue);
+  // Tells the guest that its connections are gone, if that is due and it has a buffer for it.
+  void OfferEvent();
   // The end of a round.
   void OnTurn();
   // Pops rx chains until `chains` are ready or the ring is empty; then a kick will tell of more.
@@ -151,9 +162,13 @@ class VsockDevice : public DeviceOps, public packet::Link {
   std::unique_ptr<Turn> turn_;
   bool rx_running_ = false;
   bool tx_running_ = false;
-  bool rx_dirty_ = false;      // used chains that the guest was not told of
-  bool rx_look_ = false;       // a ring has started
-  bool tx_more_ = false;       // the last pass ended at its budget
+  bool event_running_ = false;  // a VMM may keep this one for itself, as QEMU does
+  bool rx_dirty_ = false;       // used chains that the guest was not told of
+  bool look_ = false;           // a ring has started
+  bool tx_more_ = false;        // the last pass ended at its budget
+  bool tx_paused_ = false;
+  bool attached_anew_ = false;  // the tx ring has not run since Attach()
+  bool reset_event_due_ = false;
   uint16_t last_tx_ = 0;       // next_available() when the tx ring stopped
   std::vector<iovec> pieces_;  // of the chain that is being popped
 

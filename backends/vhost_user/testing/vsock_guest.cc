@@ -15,7 +15,7 @@
 namespace argosy::vhost_user {
 namespace {
 
-constexpr uint32_t kRx = 0, kTx = 1;
+constexpr uint32_t kRx = 0, kTx = 1, kEvent = 2;
 constexpr uint32_t kHostCid = 2;
 constexpr size_t kTxBuffer = VSOCK_HEADER_SIZE + VSOCK_MAX_PAYLOAD;
 
@@ -37,6 +37,12 @@ absl::Status VsockGuest::Init(UniqueFd socket) {
   auto memory = GuestMemory::Create({{0x100000, 64 << 20}});
   if (!memory.ok()) return memory.status();
   memory_ = *std::move(memory);
+  if (absl::Status s = Connect(std::move(socket)); !s.ok()) return s;
+  for (uint32_t i = 0; i < 64; ++i) tx_free_.push_back(memory_->Allocate(kTxBuffer, 16));
+  return StartRings();
+}
+
+absl::Status VsockGuest::Connect(UniqueFd socket) {
   vmm_ = std::make_unique<FrontEnd>(
       std::move(socket), FrontEnd::Options{.features = options_.features, .pump = options_.pump});
   if (absl::Status s = vmm_->Negotiate(); !s.ok()) return s;
@@ -45,9 +51,7 @@ absl::Status VsockGuest::Init(UniqueFd socket) {
   uint64_t cid;
   std::memcpy(&cid, config->data(), sizeof(cid));
   cid_ = static_cast<uint32_t>(le64toh(cid));
-  if (absl::Status s = vmm_->ShareMemory(*memory_); !s.ok()) return s;
-  for (uint32_t i = 0; i < 64; ++i) tx_free_.push_back(memory_->Allocate(kTxBuffer, 16));
-  return StartRings();
+  return vmm_->ShareMemory(*memory_);
 }
 
 absl::Status VsockGuest::StartRings() {
@@ -65,7 +69,14 @@ absl::Status VsockGuest::StartRings() {
   for (DriverQueue* queue : {rx_.get(), tx_.get()}) {
     if (absl::Status s = vmm_->Start(*queue); !s.ok()) return s;
   }
-  return absl::OkStatus();
+  if (!options_.event_queue) return absl::OkStatus();
+  auto event = DriverQueue::Create(memory_.get(), kEvent, vmm_->QueueOptions(options_.queue_size));
+  if (!event.ok()) return event.status();
+  event_ = *std::move(event);
+  event_address_ = memory_->Allocate(4, 16);
+  event_->Add({{event_address_, 4, true}});
+  event_->Publish();
+  return vmm_->Start(*event_);
 }
 
 void VsockGuest::Post(uint64_t address) {
@@ -93,11 +104,8 @@ void VsockGuest::SendRaw(const packet::Header& header, absl::string_view payload
   const absl::Time deadline = vmm_->Deadline();
   // What the device gave back is free again.
   for (;;) {
-    absl::StatusOr<std::optional<DriverQueue::Used>> used = tx_->Reap();
-    if (!used.ok()) Impossible("the device gave back what it does not have");
-    if (used->has_value()) {
-      tx_free_.push_back(tx_address_[(*used)->head]);
-    } else if (!tx_free_.empty() && tx_->free_descriptors() > pieces) {
+    if (ReapTx()) continue;
+    if (!tx_free_.empty() && tx_->free_descriptors() > pieces) {
       break;
     } else if (!tx_->EnableInterrupts() && !tx_->WaitUsed(deadline, options_.pump).ok()) {
       Impossible("the device takes no packets");
@@ -121,6 +129,20 @@ void VsockGuest::SendRaw(const packet::Header& header, absl::string_view payload
   if (!head.has_value()) Impossible("no free descriptor for a packet");
   tx_address_[*head] = address;
   tx_->Publish();
+}
+
+bool VsockGuest::ReapTx() {
+  absl::StatusOr<std::optional<DriverQueue::Used>> used = tx_->Reap();
+  if (!used.ok()) Impossible("the device gave back what it does not have");
+  if (used->has_value()) tx_free_.push_back(tx_address_[(*used)->head]);
+  return used->has_value();
+}
+
+uint32_t VsockGuest::Untaken() {
+  if (options_.pump) options_.pump();
+  while (ReapTx()) {
+  }
+  return tx_->in_flight();
 }
 
 absl::StatusOr<VsockGuest::Packet> VsockGuest::Receive() {
@@ -164,6 +186,30 @@ absl::Status VsockGuest::Pause() {
   rx_base_ = *rx;
   tx_base_ = *tx;
   return absl::OkStatus();
+}
+
+absl::Status VsockGuest::Disconnect() {
+  absl::Status status = Pause();
+  vmm_.reset();
+  return status;
+}
+
+absl::Status VsockGuest::Reconnect(UniqueFd socket) {
+  if (absl::Status s = Connect(std::move(socket)); !s.ok()) return s;
+  if (absl::Status s = Resume(); !s.ok()) return s;
+  return event_ == nullptr ? absl::OkStatus() : vmm_->Start(*event_);
+}
+
+absl::StatusOr<uint32_t> VsockGuest::ReceiveEvent() {
+  if (absl::Status s = event_->WaitUsed(vmm_->Deadline(), options_.pump); !s.ok()) return s;
+  absl::StatusOr<std::optional<DriverQueue::Used>> used = event_->Reap();
+  if (!used.ok()) return used.status();
+  if (!used->has_value() || (*used)->length != 4) {
+    return absl::InternalError("the device wrote no event");
+  }
+  uint32_t id;
+  std::memcpy(&id, memory_->At(event_address_), sizeof(id));
+  return le32toh(id);
 }
 
 absl::Status VsockGuest::Reboot() {

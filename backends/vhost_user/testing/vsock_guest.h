@@ -41,6 +41,8 @@ class VsockGuest {
     bool rx_two_buffers = false;
     // Buffers that are given to the device; 0: as many as fit.
     uint32_t rx_buffers = 0;
+    // Whether the VMM leaves the event queue to the device.
+    bool event_queue = false;
     // Receive buffer that the guest's packets announce.
     uint32_t buf_alloc = 262144;
     Pump pump = nullptr;
@@ -66,6 +68,8 @@ class VsockGuest {
   void Send(packet::Header header, absl::string_view payload = "", uint32_t pieces = 1);
   // As it is told.
   void SendRaw(const packet::Header& header, absl::string_view payload, uint32_t pieces = 1);
+  // Packets that the device has not taken yet, after it had its turn.
+  uint32_t Untaken();
   // The next packet from the host.  ETIMEDOUT.
   absl::StatusOr<Packet> Receive();
   // Whether one is there, after the device had its turn.
@@ -74,13 +78,22 @@ class VsockGuest {
   // Stops the rings, as a VMM that pauses its VM does, and starts them where they were.
   absl::Status Pause();
   absl::Status Resume();
+  // The VMM's connection ends and is made anew, without a word to the guest, as to a daemon that was
+  // restarted.  Between the two only Reconnect() may be called.
+  absl::Status Disconnect();
+  absl::Status Reconnect(UniqueFd socket);
+  // The next event.  ETIMEDOUT.
+  absl::StatusOr<uint32_t> ReceiveEvent();
   // Stops them, and starts new ones, as after a reset of the driver.
   absl::Status Reboot();
 
  private:
   explicit VsockGuest(Options options) : options_(std::move(options)) {}
   absl::Status Init(UniqueFd socket);
+  absl::Status Connect(UniqueFd socket);
   absl::Status StartRings();
+  // Takes back the next buffer of a packet that went; false if there is none.
+  bool ReapTx();
   // Gives the device a receive buffer.
   void Post(uint64_t address);
 
@@ -88,7 +101,8 @@ class VsockGuest {
   uint32_t cid_ = 0;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<FrontEnd> vmm_;
-  std::unique_ptr<DriverQueue> rx_, tx_;
+  std::unique_ptr<DriverQueue> rx_, tx_, event_;
+  uint64_t event_address_ = 0;
   std::vector<uint64_t> rx_address_;    // by head
   std::vector<uint64_t> tx_free_;       // buffers of a largest packet
   std::vector<uint64_t> tx_address_;    // by head
