@@ -44,7 +44,7 @@ end "the command ended with $status" %(failed)02x
 """
 
 
-def build_initramfs(args, path):
+def build_initramfs(args, command, path):
     ramfs = Initramfs()
     add_busybox(ramfs)
     for module in args.module:
@@ -55,7 +55,7 @@ def build_initramfs(args, path):
     for file in args.data:
         ramfs.copy("data/" + os.path.basename(file), file)
     init = INIT % {
-        "command": args.command,
+        "command": command,
         "failed": FAILED,
         "modules": " ".join(map(os.path.basename, args.module)),
         "passed": PASSED,
@@ -65,9 +65,9 @@ def build_initramfs(args, path):
     ramfs.write(path)
 
 
-def run_guest(kernel, initramfs, devices):
-    """QEMU's exit status; the console goes to our output."""
-    command = [
+def qemu_command(kernel, initramfs, devices):
+    """A machine whose console is standard output."""
+    return [
         *[qemu(), "-accel", "tcg,thread=multi", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "512"],
         *["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"],
         *["-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"],
@@ -75,12 +75,25 @@ def run_guest(kernel, initramfs, devices):
         *["-append", "console=ttyS0 quiet panic=-1 oops=panic"],
         *devices,
     ]
+
+
+def run_guest(kernel, initramfs, devices):
+    """QEMU's exit status; the console goes to our output."""
     sys.stdout.flush()
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, timeout=TIME_LIMIT, check=False).returncode
+        return subprocess.run(qemu_command(kernel, initramfs, devices), stdin=subprocess.DEVNULL, timeout=TIME_LIMIT, check=False).returncode
     except subprocess.TimeoutExpired:
         print(f"plain_guest: no end within {TIME_LIMIT} seconds")
         return None
+
+
+def start_device(command):
+    """A vhost-user-vsock that is ready."""
+    daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in daemon.stderr:
+        if "ready" in line:
+            return daemon
+    sys.exit("the vsock device ended early")
 
 
 class VsockDevice:
@@ -90,13 +103,7 @@ class VsockDevice:
         # Not TEST_TMPDIR: a socket's path has 107 characters.
         self.folder = tempfile.mkdtemp(prefix="argosy-guest.", dir="/tmp")
         vmm, self.uds = os.path.join(self.folder, "vmm"), os.path.join(self.folder, "host")
-        arguments = [program, "--guest-cid=3", f"--socket={vmm}", f"--uds-path={self.uds}"]
-        self.daemon = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-        for line in self.daemon.stderr:
-            if "ready" in line:
-                break
-        else:
-            sys.exit("plain_guest: the vsock device ended early")
+        self.daemon = start_device([program, "--guest-cid=3", f"--socket={vmm}", f"--uds-path={self.uds}"])
         self.host = subprocess.Popen([sys.executable, host, self.uds])
         self.qemu_arguments = [
             *["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "pc,memory-backend=memory"],
@@ -116,12 +123,17 @@ class VsockDevice:
         return host == 0 and daemon == 0
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_guest_arguments(parser):
+    """What a guest is made of."""
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--module", action="append", default=[], help="kernel module (.ko) to load")
     parser.add_argument("--program", action="append", default=[], help="executable to put into /bin")
     parser.add_argument("--data", action="append", default=[], help="file to put into /data")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_guest_arguments(parser)
     parser.add_argument("--vsock-device", help="vhost-user-vsock, for a device of the guest's")
     parser.add_argument("--host", help="Python script that runs beside it")
     parser.add_argument("--command", required=True, help="shell command to run")
@@ -130,7 +142,7 @@ def main():
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
         initramfs = os.path.join(folder, "initramfs.cpio")
-        build_initramfs(args, initramfs)
+        build_initramfs(args, args.command, initramfs)
         device = VsockDevice(args.vsock_device, args.host) if args.vsock_device else None
         status = run_guest(args.kernel, initramfs, device.qemu_arguments if device else [])
         if device and not device.end(status == PASSED_STATUS) and status == PASSED_STATUS:
