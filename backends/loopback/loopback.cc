@@ -14,9 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "backends/loopback/port_directory.h"
-#include "backends/loopback/unix_ending.h"
 #include "transport/error.h"
 #include "transport/packet/limits.h"
+#include "transport/unix_ending.h"
 
 namespace argosy {
 namespace {

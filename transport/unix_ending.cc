@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/loopback/unix_ending.h"
+#include "transport/unix_ending.h"
 
 #include <linux/sockios.h>
 #include <poll.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// File: backends/loopback/unix_ending.h
+// File: transport/unix_ending.h
 //
 // How a connection over an AF_UNIX socket ended, told by the socket itself.
-#ifndef ARGOSY_BACKENDS_LOOPBACK_UNIX_ENDING_H_
-#define ARGOSY_BACKENDS_LOOPBACK_UNIX_ENDING_H_
+#ifndef ARGOSY_TRANSPORT_UNIX_ENDING_H_
+#define ARGOSY_TRANSPORT_UNIX_ENDING_H_
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -22,4 +22,4 @@ class UnixEnding : public Socket::Ending {
 
 }  // namespace argosy
 
-#endif  // ARGOSY_BACKENDS_LOOPBACK_UNIX_ENDING_H_
+#endif  // ARGOSY_TRANSPORT_UNIX_ENDING_H_
