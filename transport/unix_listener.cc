@@ -55,6 +55,15 @@ absl::StatusOr<UniqueFd> TakeLock(const std::string& path) {
   }
 }
 
+// Whether a socket is bound at `address`, by whatever program.  AF_UNIX looks for it before it
+// compares types, so that a datagram socket learns of it without disturbing it.
+absl::StatusOr<bool> IsServed(const sockaddr_un& address) {
+  const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!probe.valid()) return SystemError(errno, "cannot make a socket");
+  return connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+         errno == EPROTOTYPE;
+}
+
 }  // namespace
 
 absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int type,
@@ -75,14 +84,23 @@ absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int t
   }
   absl::StatusOr<UniqueFd> lock = TakeLock(path);
   if (!lock.ok()) return lock.status();
-  unlink(path.c_str());  // if it is there: nobody held the lock, so its owner is dead
+  // Nobody held the lock, so an owner who takes it is dead; others do not take it.
+  const absl::StatusOr<bool> served = IsServed(address);
+  if (!served.ok()) return served.status();
+  if (*served) {
+    unlink((path + ".lock").c_str());
+    return ErrnoError(EADDRINUSE, absl::StrCat("another program serves ", path,
+                                               ": stop it first, or choose another path"));
+  }
+  unlink(path.c_str());
   UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return SystemError(errno, "cannot make a socket");
-  const mode_t mask = umask(0177);
-  const int bound = bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
-  const int bind_error = errno;
-  umask(mask);
-  if (bound != 0) return SystemError(bind_error, absl::StrCat("cannot make the socket ", path));
+  // bind() gives the file the socket's own mode: no moment in which it is open to others, and no
+  // umask, which the program's other threads would see.
+  if (fchmod(fd.get(), 0600) != 0) return SystemError(errno, "fchmod");
+  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    return SystemError(errno, absl::StrCat("cannot make the socket ", path));
+  }
   if (listen(fd.get(), 512) != 0)
     return SystemError(errno, absl::StrCat("cannot listen on ", path));
   return UnixListener(path, *std::move(lock), std::move(fd));

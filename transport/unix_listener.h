@@ -21,7 +21,8 @@ class UnixListener {
   };
 
   // Listens at `path` with mode 0600; `type` is SOCK_STREAM or SOCK_SEQPACKET.  PATH.lock says who
-  // serves it: EADDRINUSE if another process does; a socket that a dead one left is replaced.
+  // serves it: EADDRINUSE if somebody does, or any program without the lock; a socket that a dead
+  // one left is replaced.
   // EACCES: the folder is not fit (kMake); EINVAL: a path too long or empty; EEXIST: the path is no
   // socket; else the system's error.
   static absl::StatusOr<UnixListener> Create(const std::string& path, int type, Folder folder);
