@@ -63,8 +63,17 @@ struct Capabilities {
   // Connecting to a CID that nobody has is ENODEV at once.  Without it the carrier reaches beyond
   // what it knows (other machines behind a hypervisor), and only an answer or a timeout tells.
   bool knows_cids = false;
+  // There is one machine to talk to, and its CID is not known here: every CID of a guest (3 and up)
+  // reaches it, and so does kCidAny.
+  bool one_machine = false;
+  // Connecting to the own CID, or to kCidLocal, reaches this machine.  Without it: ENODEV.
+  bool reaches_itself = false;
+  // Both ends of a connection know both addresses, and ConnectOptions::local_port may be chosen.
+  // Without it the carrier keeps ports to itself: local().port of a socket that has connected is
+  // kPortAny, peer() of one that was accepted {kCidAny, kPortAny}, and choosing is EADDRNOTAVAIL.
+  bool knows_both_addresses = false;
   // Ports below 1024 are refused to a thread without CAP_NET_BIND_SERVICE.  Without it a daemon
-  // decides, which sees the user of the process and not its threads' capabilities.
+  // decides, which sees the user of the process and not its threads' capabilities, or nobody does.
   bool port_privilege_by_thread = false;
   // A SEQPACKET message above max_message is EMSGSIZE; without it the carrier refuses it with
   // another errno.
@@ -225,8 +234,9 @@ class Transport {
 
   // Starts to connect.  Errors, from here or from Connecting::Complete(), wherever the carrier
   // finds them: EACCES (local_port below 1024 without privilege), EADDRINUSE (local_port is taken),
-  // EADDRNOTAVAIL (no free port is left), ESOCKTNOSUPPORT (type not supported), ENODEV (no such CID
-  // behind this carrier), ENETRESET (own carrier gone), ENOBUFS (the carrier's budget is used up).
+  // EADDRNOTAVAIL (no free port is left, or none can be chosen), ESOCKTNOSUPPORT (type not
+  // supported), ENODEV (no such CID behind this carrier, or no carrier), ENETRESET (own carrier
+  // gone), ENOBUFS (the carrier's budget is used up), EPROTO (it is no such carrier).
   // From here alone: EMFILE.
   virtual absl::StatusOr<std::unique_ptr<Connecting>> Connect(Address peer, SocketType type,
                                                               const ConnectOptions& options) = 0;

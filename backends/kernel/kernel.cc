@@ -280,6 +280,8 @@ class KernelTransport : public Transport {
     // A transport to a hypervisor sends to any CID; vsock_loopback alone has but one.
     const absl::StatusOr<uint32_t> own = OwnCid();
     c.knows_cids = own.ok() && *own == kCidLocal;
+    c.reaches_itself = true;
+    c.knows_both_addresses = true;
     c.port_privilege_by_thread = true;
     c.too_large_is_emsgsize = seqpacket_ && KernelIsAtLeast(6, 2);  // ENOMEM before
     c.tells_stopped_reading = true;

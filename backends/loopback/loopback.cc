@@ -168,6 +168,8 @@ class LoopbackTransport : public Transport {
     c.reset_on_fd = true;
     c.reports_lost_data = true;
     c.knows_cids = true;
+    c.reaches_itself = true;
+    c.knows_both_addresses = true;
     c.port_privilege_by_thread = true;
     c.too_large_is_emsgsize = true;
     c.tells_stopped_reading = true;

@@ -250,6 +250,8 @@ class SimTransport : public Transport {
     c.datagram = true;
     c.reports_lost_data = true;
     c.knows_cids = true;
+    c.reaches_itself = true;
+    c.knows_both_addresses = true;
     c.too_large_is_emsgsize = true;
     c.raises_sigpipe = true;
     c.lingers_for_unsent_only = true;

@@ -24,6 +24,7 @@ bool Blocks(int fd) { return (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0; }
 bool ClosesOnExec(int fd) { return (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; }
 
 TEST_P(ConnectionTest, BothEndsKnowBothAddresses) {
+  NEEDS(knows_both_addresses);
   for (const Opener opener : {Opener::kNear, Opener::kFar}) {
     ASSERT_OK_AND_ASSIGN(const Pair pair, Connected(opener));
     EXPECT_EQ(pair.near.peer().cid, far().cid());
@@ -82,6 +83,7 @@ TEST_P(SeqpacketTest, ListenerOfTheOtherTypeRefuses) {
 }
 
 TEST_P(ConnectionTest, OwnCidAndCidLocalAreThisMachine) {
+  NEEDS(reaches_itself);
   for (const uint32_t cid : {near_cid(), kCidLocal}) {
     ASSERT_OK_AND_ASSIGN(const auto listener, near().Listen(kPortAny, type(), {}));
     EXPECT_EQ(listener->local().cid, near_cid());
@@ -137,6 +139,7 @@ TEST_P(TransportTest, ChosenPortsDiffer) {
 }
 
 TEST_P(ConnectionTest, ConnectsFromAGivenPort) {
+  NEEDS(knows_both_addresses);
   ASSERT_OK_AND_ASSIGN(const FarListener listener, far().Listen(type()));
   ASSERT_OK_AND_ASSIGN(const uint32_t port, FreePort());
   ASSERT_OK_AND_ASSIGN(const Socket socket, Connect(listener, type(), {.local_port = port}));
@@ -192,7 +195,9 @@ TEST_P(ConnectionTest, BacklogHoldsWhatItPromises) {
   }
   for (int i = 0; i < kBacklog; ++i) {
     ASSERT_OK_AND_ASSIGN(const FarSocket accepted, far().Accept(listener));
-    EXPECT_EQ(accepted.peer.port, waiting[i].local().port) << "not in order";
+    if (capabilities().knows_both_addresses) {
+      EXPECT_EQ(accepted.peer.port, waiting[i].local().port) << "not in order";
+    }
   }
 }
 

@@ -77,7 +77,9 @@ TEST_P(ConnectionTest, AHundredWaitAtTheListener) {
   std::vector<FarSocket> accepted;
   for (int i = 0; i < kConnections; ++i) {
     ASSERT_OK_AND_ASSIGN(const FarSocket far_socket, far().Accept(listener));
-    EXPECT_EQ(far_socket.peer.port, sockets[i].local().port) << "not in the order of connecting";
+    if (capabilities().knows_both_addresses) {
+      EXPECT_EQ(far_socket.peer.port, sockets[i].local().port) << "not in the order of connecting";
+    }
     accepted.push_back(far_socket);
   }
   // Either end may close first.
@@ -151,6 +153,7 @@ TEST_P(StreamTest, WritingAfterThePeerStoppedReadingRaisesSigpipe) {
 
 // 21
 TEST_P(ConnectionTest, SamePortsServeAgainAtOnce) {
+  NEEDS(knows_both_addresses);
   ASSERT_OK_AND_ASSIGN(const FarListener listener, far().Listen(type()));
   ASSERT_OK_AND_ASSIGN(const uint32_t port, FreePort());
   for (int i = 0; i < 2; ++i) {
@@ -166,6 +169,7 @@ TEST_P(ConnectionTest, SamePortsServeAgainAtOnce) {
 
 // 30
 TEST_P(ConnectionTest, PortConnectsAfterARefusal) {
+  NEEDS(knows_both_addresses);
   ASSERT_OK_AND_ASSIGN(const uint32_t there, FreeFarPort());
   ASSERT_OK_AND_ASSIGN(const uint32_t here, FreePort());
   const ConnectOptions from_here = {.local_port = here};
