@@ -11,6 +11,7 @@
 #include "backends/kernel/kernel.h"
 #include "backends/loopback/loopback.h"
 #include "backends/sim/sim_transport.h"
+#include "backends/uds/uds.h"
 #include "sim/control.h"
 #include "transport/error.h"
 
@@ -27,6 +28,7 @@ constexpr Scheme kSchemes[] = {
     {"loopback:", "loopback:[DIR]", &OpenLoopback},
     {"kernel:", "kernel:", &OpenKernel},
     {"sim:", "sim:SOCKET?domain=NAME", &OpenSim},
+    {"uds:", "uds:PATH", &OpenUds},
 };
 
 // A port at which nobody is likely to listen: being refused is the answer that is wanted.

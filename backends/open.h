@@ -6,6 +6,7 @@
 //   loopback:[DIR]           processes of this machine
 //   kernel:                  AF_VSOCK of the running kernel
 //   sim:SOCKET?domain=NAME   a domain of a simulated machine
+//   uds:PATH                 the guest whose vsock device serves a UNIX socket
 #ifndef ARGOSY_BACKENDS_OPEN_H_
 #define ARGOSY_BACKENDS_OPEN_H_
 

@@ -28,7 +28,8 @@ TEST(OpenTransportTest, ListsTheSchemes) {
     const auto transport = OpenTransport(uri);
     EXPECT_EQ(ErrnoOf(transport.status()), EINVAL) << uri;
     EXPECT_THAT(std::string(transport.status().message()),
-                AllOf(HasSubstr(uri), HasSubstr("loopback:[DIR]"), HasSubstr("kernel:")));
+                AllOf(HasSubstr(uri), HasSubstr("loopback:[DIR]"), HasSubstr("kernel:"),
+                      HasSubstr("uds:PATH")));
   }
 }
 
