@@ -26,7 +26,8 @@ constexpr char kDescription[] =
     "  hatch dom0 1234 < file          connect\n"
     "  hatch -l 1234                   listen\n"
     "  hatch -r -p 1234 > file         listen and only receive\n"
-    "CID is a number, domN, host, local or a name that the transport knows; 0 means dom0.";
+    "CID is a number, domN, host, local or a name that the transport knows; 0 means dom0.  Where\n"
+    "there is one machine alone (-T uds:PATH), PORT will do.";
 
 absl::Status UsageError(absl::string_view what) {
   return ErrnoError(EINVAL, absl::StrCat(what, " (see 'hatch --help')"));
@@ -62,16 +63,17 @@ absl::Status CheckCid(absl::string_view cid) {
   return absl::OkStatus();
 }
 
-// Takes CID (where wanted), PORT and, for files, FILE from the arguments without a name.
+// Takes CID (where wanted), PORT and, for files, FILE from the arguments without a name.  PORT alone
+// may do: only the transport knows whether there is but one machine.
 absl::Status TakeTarget(std::vector<std::string> target, bool with_cid, bool with_file,
                         Options& options) {
-  const size_t least = with_cid ? 2 : 1;
-  const char* wanted = with_cid ? "a CID and a port are needed" : "a port is needed";
-  if (target.size() < least) return UsageError(wanted);
-  if (target.size() > least + (with_file ? 1 : 0)) {
+  if (target.empty()) {
+    return UsageError(with_cid ? "a CID and a port are needed" : "a port is needed");
+  }
+  if (target.size() > 1u + (with_cid ? 1 : 0) + (with_file ? 1 : 0)) {
     return UsageError(absl::StrCat("'", target.back(), "' is one argument too many"));
   }
-  if (with_cid) {
+  if (with_cid && target.size() > 1) {
     if (absl::Status s = CheckCid(target[0]); !s.ok()) return s;
     options.cid = target[0];
     target.erase(target.begin());
@@ -117,7 +119,8 @@ absl::StatusOr<std::variant<Options, Text>> ParseOptions(int argc, const char* c
   const auto common = [&](CLI::App* command, bool waits) {
     command->add_option(
         "-T,--transport", o.transport,
-        "What carries the sockets, as a URI (else $ARGOSY_TRANSPORT, else kernel:)");
+        "What carries the sockets: kernel:, uds:PATH, sim:SOCKET?domain=NAME or loopback:[DIR] "
+        "(else $ARGOSY_TRANSPORT, else kernel:)");
     command->add_flag("-v,--verbose", o.verbose, "Say on standard error what happens");
     if (waits)
       command->add_option("-w,--wait", raw.wait,

@@ -46,6 +46,18 @@ TEST(Options, Connect) {
   EXPECT_FALSE(o.receive_only);
 }
 
+TEST(Options, APortAloneLeavesTheMachineToTheTransport) {
+  for (const char* line : {"1234", "-z 1234", "send 1234", "ping 1234", "perf 1234"}) {
+    const Options o = Good(line);
+    EXPECT_EQ(o.cid, "") << line;
+    EXPECT_EQ(o.port, 1234u) << line;
+  }
+  // A file is named behind both.
+  const Options send = Good("send 3 1234");
+  EXPECT_EQ(send.cid, "3");
+  EXPECT_EQ(send.file, "-");
+}
+
 TEST(Options, TheFormsOfTheArgoTool) {
   const Options connect = Good("0 1234");
   EXPECT_EQ(connect.command, Command::kConnect);
@@ -105,7 +117,6 @@ TEST(Options, HelpAndVersion) {
 TEST(Options, MistakesAreNamedInOneLine) {
   const std::pair<const char*, const char*> mistakes[] = {
       {"", "a CID and a port are needed"},
-      {"3", "a CID and a port are needed"},
       {"3 4294967295", "'4294967295' is no port"},
       {"3 http", "'http' is no port"},
       {"3 -1", "-1"},
@@ -125,7 +136,8 @@ TEST(Options, MistakesAreNamedInOneLine) {
       {"-w soon 3 1", "soon"},
       {"-p 99999999999 3 1", "is no port"},
       {"--frobnicate 3 1", "--frobnicate"},
-      {"send 3", "a CID and a port are needed"},
+      {"send", "a CID and a port are needed"},
+      {"3 4 -l", "'4' is one argument too many"},
       {"ping -s 15 3 1", "-s takes 16"},
       {"ping -c 0 3 1", "-c takes 1"},
       {"perf --size 2M 3 1", "--size takes"},

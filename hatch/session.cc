@@ -71,6 +71,9 @@ int ExitCode(const absl::Status& status) {
 }
 
 std::string Describe(const Address& address) {
+  // What the transport does not know (Capabilities::one_machine, knows_both_addresses).
+  if (address.port == kPortAny) return "the other machine";
+  if (address.cid == kCidAny) return absl::StrCat("port ", address.port);
   return absl::StrCat("CID ", address.cid, " port ", address.port);
 }
 
@@ -90,6 +93,11 @@ void Session::Note(absl::string_view line) const {
 }
 
 absl::StatusOr<Address> Session::Peer() const {
+  if (options.cid.empty()) {
+    if (transport.capabilities().one_machine) return Address{kCidAny, options.port};
+    return ConfigurationError(
+        absl::StrCat("a CID and a port are needed over ", transport.uri(), " (see 'hatch --help')"));
+  }
   Address peer{kCidHost, options.port};
   // CID 0 is reserved; `hatch 0 PORT` has always meant dom0.
   if (options.cid != "0") {

@@ -27,7 +27,8 @@ absl::Status ConfigurationError(absl::string_view message);
 // 0, 1 (network or peer) or 2 (usage or configuration).
 int ExitCode(const absl::Status& status);
 
-std::string Describe(const Address& address);  // "CID 3 port 1234"
+// "CID 3 port 1234", less what the transport does not know.
+std::string Describe(const Address& address);
 
 // `failure` of a connection with the peer's name before it, where the message does not say it.
 absl::Status WithPeer(const absl::Status& failure, const Address& peer);
