@@ -41,6 +41,17 @@ absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, int type) {
   return fd;
 }
 
+// The guest may send messages of `size`; the kernel takes none above sk_sndbuf - 32, which is twice
+// what is set.  It sets what net.core.wmem_max allows.
+void MakeRoomForMessages(int fd, uint32_t size) {
+  const int wanted = static_cast<int>((size + 32) / 2);
+  int has = 0;
+  socklen_t length = sizeof(has);
+  if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &has, &length) == 0 && has / 2 < wanted) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
+  }
+}
+
 }  // namespace
 
 // A listening socket, which accepts in turns.
@@ -266,6 +277,7 @@ void HostVm::LineEnded(HostSocket* socket) {
 }
 
 HostSocket* HostVm::MakeSocket(UniqueFd fd, uint16_t type) {
+  if (type == VSOCK_TYPE_SEQPACKET) MakeRoomForMessages(fd.get(), options_.tx_buffer_size);
   auto socket = std::make_unique<HostSocket>(loop_, *this, device_, std::move(fd), type);
   HostSocket* key = socket.get();
   sockets_[key] = std::move(socket);

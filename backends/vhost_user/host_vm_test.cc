@@ -414,6 +414,26 @@ TEST_F(HostVmTest, CarriesMessages) {
   EXPECT_EQ(got, message);
 }
 
+TEST_F(HostVmTest, CarriesMessagesAsLargeAsTheBuffer) {
+  constexpr size_t kPart = 65'536;
+  constexpr size_t kSize = 4 * kPart;  // more than an AF_UNIX socket takes by default
+  StartVm({.tx_buffer_size = kSize});
+  StartGuest();
+  const UniqueFd listener = Listen(1024, SOCK_SEQPACKET);
+  const UniqueFd host = ConnectFromGuest(listener, 1024, 5000, VSOCK_TYPE_SEQPACKET);
+  for (size_t sent = kPart; sent <= kSize; sent += kPart) {
+    guest_->Send({.src_port = 5000,
+                  .dst_port = 1024,
+                  .type = VSOCK_TYPE_SEQPACKET,
+                  .op = VSOCK_OP_RW,
+                  .flags = sent == kSize ? VSOCK_SEQ_EOM : 0u},
+                 std::string(kPart, 'm'));
+  }
+  ASSERT_TRUE(WaitReadable(host.get(), absl::Now() + absl::Seconds(10), [this] { Pump(); }));
+  std::string got(kSize + 1, '\0');
+  EXPECT_EQ(recv(host.get(), got.data(), got.size(), 0), static_cast<ssize_t>(kSize));
+}
+
 TEST_F(HostVmTest, CarriesMessagesOfAClient) {
   StartVm();
   StartGuest();
