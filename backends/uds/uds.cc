@@ -115,7 +115,7 @@ class UdsConnecting : public Connecting {
     absl::Status status = connected_ ? absl::OkStatus() : Knock();
     if (status.ok()) status = ReadAnswer();
     if (ErrnoOf(status) == EAGAIN && Clock::now() >= deadline_) {
-      return ErrnoError(ETIMEDOUT, absl::StrCat(ToString(peer_), ": no answer by ", path_));
+      return ErrnoError(ETIMEDOUT, absl::StrCat(Where(), ": no answer"));
     }
     if (!status.ok()) return status;
     if (fcntl(fd_.get(), F_SETFL, 0) != 0) return SystemError(errno, "fcntl");
@@ -135,6 +135,8 @@ class UdsConnecting : public Connecting {
         fd_(std::move(fd)),
         timer_(std::move(timer)),
         epoll_(std::move(epoll)) {}
+
+  std::string Where() const { return absl::StrCat("port ", peer_.port, " behind ", path_); }
 
   absl::Status Watch(int fd) {
     epoll_event event = {};
@@ -215,8 +217,8 @@ class UdsConnecting : public Connecting {
   // `error`: 0 for end-of-file.
   absl::Status Refused(int error) const {
     if (error != 0 && error != ECONNRESET && error != EPIPE) return SystemError(error, path_);
-    return ErrnoError(ECONNRESET, absl::StrCat(ToString(peer_),
-                                               ": nobody listens there, or the guest is not up"));
+    return ErrnoError(ECONNRESET,
+                      absl::StrCat(Where(), ": nobody listens there, or the guest is not up"));
   }
 
   const std::string path_;

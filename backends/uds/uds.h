@@ -18,10 +18,9 @@ namespace argosy {
 // PATH_seqpacket, and those from the guest to the host's port N come to PATH_N.  This side is CID 2,
 // the host; every CID from 3 on is the guest.
 //
-// The device may come and go: it is looked for when something connects.  Beyond the contract:
-// Connect() and Connecting::Complete() fail with ENODEV where nobody serves PATH, and with EPROTO
-// where somebody does that is no such device; Connect() and Listen() with EINVAL where PATH with a
-// port is too long for a socket's path.
+// The device may come and go: it is looked for when something connects, and ENODEV if nobody serves
+// PATH, EPROTO if somebody else does.  Beyond the contract, Connect() and Listen() fail with EINVAL
+// where PATH with _seqpacket or a port is too long for a socket's path.
 //
 // EINVAL: no such URI, or PATH is too long.
 absl::StatusOr<std::unique_ptr<Transport>> OpenUds(absl::string_view uri);
