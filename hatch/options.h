@@ -24,8 +24,8 @@ struct Options {
   bool verbose = false;
   absl::Duration wait;  // -w: to connect, and without any data; zero: no limit of ours
 
-  std::string cid;  // as it was written: only the transport knows all names; empty: none was
-  uint32_t port = 0;               // to connect to or to listen on
+  std::string cid;    // as it was written: only the transport knows all names; empty: none was
+  uint32_t port = 0;  // to connect to or to listen on
   uint32_t local_port = kPortAny;  // -p of a connector
   bool datagram = false;
   bool seqpacket = false;

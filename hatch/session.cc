@@ -95,8 +95,8 @@ void Session::Note(absl::string_view line) const {
 absl::StatusOr<Address> Session::Peer() const {
   if (options.cid.empty()) {
     if (transport.capabilities().one_machine) return Address{kCidAny, options.port};
-    return ConfigurationError(
-        absl::StrCat("a CID and a port are needed over ", transport.uri(), " (see 'hatch --help')"));
+    return ConfigurationError(absl::StrCat("a CID and a port are needed over ", transport.uri(),
+                                           " (see 'hatch --help')"));
   }
   Address peer{kCidHost, options.port};
   // CID 0 is reserved; `hatch 0 PORT` has always meant dom0.
