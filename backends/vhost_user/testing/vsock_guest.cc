@@ -38,13 +38,15 @@ absl::Status VsockGuest::Init(UniqueFd socket) {
   if (!memory.ok()) return memory.status();
   memory_ = *std::move(memory);
   if (absl::Status s = Connect(std::move(socket)); !s.ok()) return s;
-  for (uint32_t i = 0; i < 64; ++i) tx_free_.push_back(memory_->Allocate(kTxBuffer, 16));
+  for (uint32_t i = 0; i < 64; ++i) tx_buffers_.push_back(memory_->Allocate(kTxBuffer, 16));
   return StartRings();
 }
 
 absl::Status VsockGuest::Connect(UniqueFd socket) {
-  vmm_ = std::make_unique<FrontEnd>(
-      std::move(socket), FrontEnd::Options{.features = options_.features, .pump = options_.pump});
+  vmm_ =
+      std::make_unique<FrontEnd>(std::move(socket), FrontEnd::Options{.features = options_.features,
+                                                                      .timeout = options_.timeout,
+                                                                      .pump = options_.pump});
   if (absl::Status s = vmm_->Negotiate(); !s.ok()) return s;
   auto config = vmm_->GetConfig(0, 8);
   if (!config.ok()) return config.status();
@@ -62,6 +64,8 @@ absl::Status VsockGuest::StartRings() {
   }
   rx_address_.resize(options_.queue_size);
   tx_address_.resize(options_.queue_size);
+  // What the device had of the rings before, it has no more.
+  tx_free_ = tx_buffers_;
   const uint32_t fit = options_.queue_size / (options_.rx_two_buffers ? 2 : 1);
   const uint32_t buffers = options_.rx_buffers == 0 ? fit : options_.rx_buffers;
   for (uint32_t i = 0; i < buffers; ++i) Post(memory_->Allocate(options_.rx_buffer, 16));
@@ -100,17 +104,22 @@ void VsockGuest::Send(packet::Header header, absl::string_view payload, uint32_t
   SendRaw(header, payload, pieces);
 }
 
-void VsockGuest::SendRaw(const packet::Header& header, absl::string_view payload, uint32_t pieces) {
+absl::Status VsockGuest::MakeRoom(uint32_t pieces) {
   const absl::Time deadline = vmm_->Deadline();
   // What the device gave back is free again.
   for (;;) {
-    if (ReapTx()) continue;
-    if (!tx_free_.empty() && tx_->free_descriptors() > pieces) {
-      break;
-    } else if (!tx_->EnableInterrupts() && !tx_->WaitUsed(deadline, options_.pump).ok()) {
-      Impossible("the device takes no packets");
-    }
+    absl::StatusOr<bool> reaped = ReapTx();
+    if (!reaped.ok()) return reaped.status();
+    if (*reaped) continue;
+    if (!tx_free_.empty() && tx_->free_descriptors() > pieces) return absl::OkStatus();
+    if (tx_->EnableInterrupts()) continue;
+    if (absl::Status s = tx_->WaitUsed(deadline, options_.pump); !s.ok()) return s;
   }
+}
+
+void VsockGuest::SendRaw(const packet::Header& header, absl::string_view payload, uint32_t pieces) {
+  if (tx_status_.ok()) tx_status_ = MakeRoom(pieces);
+  if (!tx_status_.ok()) return;
   const uint64_t address = tx_free_.back();
   tx_free_.pop_back();
   const auto bytes = packet::SerializeHeader(header);
@@ -131,21 +140,22 @@ void VsockGuest::SendRaw(const packet::Header& header, absl::string_view payload
   tx_->Publish();
 }
 
-bool VsockGuest::ReapTx() {
+absl::StatusOr<bool> VsockGuest::ReapTx() {
   absl::StatusOr<std::optional<DriverQueue::Used>> used = tx_->Reap();
-  if (!used.ok()) Impossible("the device gave back what it does not have");
+  if (!used.ok()) return used.status();
   if (used->has_value()) tx_free_.push_back(tx_address_[(*used)->head]);
   return used->has_value();
 }
 
 uint32_t VsockGuest::Untaken() {
   if (options_.pump) options_.pump();
-  while (ReapTx()) {
+  while (ReapTx().value()) {
   }
   return tx_->in_flight();
 }
 
 absl::StatusOr<VsockGuest::Packet> VsockGuest::Receive() {
+  if (!tx_status_.ok()) return tx_status_;
   const absl::Time deadline = vmm_->Deadline();
   for (;;) {
     absl::StatusOr<std::optional<DriverQueue::Used>> used = rx_->Reap();

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "backends/vhost_user/testing/driver_queue.h"
 #include "backends/vhost_user/testing/front_end.h"
 #include "backends/vhost_user/testing/guest_memory.h"
@@ -45,6 +46,8 @@ class VsockGuest {
     bool event_queue = false;
     // Receive buffer that the guest's packets announce.
     uint32_t buf_alloc = 262144;
+    // For each answer, packet and free descriptor.
+    absl::Duration timeout = absl::Seconds(10);
     Pump pump = nullptr;
   };
 
@@ -64,13 +67,14 @@ class VsockGuest {
   DriverQueue& tx() { return *tx_; }
 
   // Sends a packet to the host, its payload in so many buffers behind the header's.  Fills in the
-  // CIDs, len, and, unless they are set, the type (STREAM) and buf_alloc.
+  // CIDs, len, and, unless they are set, the type (STREAM) and buf_alloc.  If the device does not
+  // give packets back as it should, nothing is sent any more, and Receive() says why.
   void Send(packet::Header header, absl::string_view payload = "", uint32_t pieces = 1);
   // As it is told.
   void SendRaw(const packet::Header& header, absl::string_view payload, uint32_t pieces = 1);
   // Packets that the device has not taken yet, after it had its turn.
   uint32_t Untaken();
-  // The next packet from the host.  ETIMEDOUT.
+  // The next packet from the host.  ETIMEDOUT, and what Send() met.
   absl::StatusOr<Packet> Receive();
   // Whether one is there, after the device had its turn.
   bool HasPacket();
@@ -92,19 +96,23 @@ class VsockGuest {
   absl::Status Init(UniqueFd socket);
   absl::Status Connect(UniqueFd socket);
   absl::Status StartRings();
-  // Takes back the next buffer of a packet that went; false if there is none.
-  bool ReapTx();
+  // Takes back the buffer of a packet that went; false if there is none.
+  absl::StatusOr<bool> ReapTx();
+  // Waits until there is a buffer and descriptors for a packet in so many pieces.
+  absl::Status MakeRoom(uint32_t pieces);
   // Gives the device a receive buffer.
   void Post(uint64_t address);
 
   Options options_;
   uint32_t cid_ = 0;
+  absl::Status tx_status_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<FrontEnd> vmm_;
   std::unique_ptr<DriverQueue> rx_, tx_, event_;
   uint64_t event_address_ = 0;
   std::vector<uint64_t> rx_address_;    // by head
-  std::vector<uint64_t> tx_free_;       // buffers of a largest packet
+  std::vector<uint64_t> tx_buffers_;    // of a largest packet each
+  std::vector<uint64_t> tx_free_;       // of those
   std::vector<uint64_t> tx_address_;    // by head
   uint16_t rx_base_ = 0, tx_base_ = 0;  // of a pause
 };
