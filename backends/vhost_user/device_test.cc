@@ -591,6 +591,19 @@ TEST_F(DeviceTest, VmmKilledAndRestarted) {
   }
 }
 
+// Whatever the device still had to read of the one before.
+TEST_F(DeviceTest, VmmThatComesBackAtOnce) {
+  for (int round = 0; round < 20; ++round) {
+    FrontEnd& vmm = driver().guest().vmm();
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_TRUE(vmm.Send(Request::kGetFeatures, {}).ok());
+    }
+    const absl::Status status = Start(machine_);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  EXPECT_TRUE(Works(machine_));
+}
+
 // ---- known defects ----
 
 TEST_F(DeviceTest, Defect01GuestsHalfCloseReachesTheHost) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/vhost_user/host_vm.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -95,6 +96,10 @@ class HostVm::Vmm : public EventLoop::Handler {
     return vm_.loop_.Add(server_.descriptor(), this);
   }
   void Stop(const absl::Status& reason) { server_.Stop(reason); }
+  bool HasHungUp() const {
+    pollfd end = {server_.descriptor(), POLLRDHUP, 0};
+    return poll(&end, 1, 0) == 1;
+  }
 
   void OnEvents(uint32_t) override { OnTurn(); }
   void OnTurn() override {
@@ -170,6 +175,8 @@ absl::Status HostVm::Listen() {
 // ---- the VMM ----
 
 void HostVm::AcceptVmm(UniqueFd fd) {
+  // One that comes back may be faster than the turns in which the last words of the one before are read.
+  if (vmm_ != nullptr && vmm_->HasHungUp()) VmmEnded(ErrnoError(ECONNRESET, "the VMM hung up"));
   if (vmm_ != nullptr) {
     spdlog::warn("CID {}: a second VMM connects to {}: refused", options_.guest_cid,
                  options_.socket);
