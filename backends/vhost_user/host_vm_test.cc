@@ -471,8 +471,9 @@ TEST_F(HostVmTest, RulesDecideWhoConnects) {
   Write(client, "CONNECT 22\n");
   EXPECT_EQ(Read(client, 1), "<eof>");
   EXPECT_FALSE(guest_->HasPacket());
-  uint32_t host_port;
-  const UniqueFd other = ConnectFromHost(23, &host_port);
+  const UniqueFd other = Dial();
+  Write(other, "CONNECT 23\n");
+  EXPECT_EQ(Receive().header.dst_port, 23u);
 }
 
 }  // namespace
