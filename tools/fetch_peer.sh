@@ -21,6 +21,7 @@ trap 'rm -rf "$tmp"' EXIT
 mkdir -p "$tmp/sources.d" "$tmp/lists/partial" "$tmp/cache/archives/partial" "$tmp/debs" "$tmp/root"
 
 # The mirrors of the machine's own entries, which name another suite.
+# shellcheck disable=SC2016 # apt's
 APT_CONFIG=.deps/apt/apt.conf apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)|' 'Created-By: Packages' | sort -u |
   sed -nE 's#^Debian\|Debian\|(.*)\|$#deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \1 sid main#p' > "$tmp/sources.d/sid.list"
 [[ -s $tmp/sources.d/sid.list ]] || die "no Debian entry in .deps/apt"
