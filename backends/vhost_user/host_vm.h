@@ -39,8 +39,8 @@ namespace argosy::vhost_user {
 struct VmOptions {
   uint32_t guest_cid = 3;
   std::string socket;
-  std::string uds_path;             // empty: the host has no side
-  uint32_t tx_buffer_size = 65536;  // buf_alloc of the host's ends
+  std::string uds_path;              // empty: the host has no side
+  uint32_t tx_buffer_size = 262144;  // buf_alloc of the host's ends; as large as Linux's
   uint32_t queue_size = 1024;
   uint32_t max_connections = 1024;
   std::vector<std::string> groups = {"default"};  // siblings have one in common

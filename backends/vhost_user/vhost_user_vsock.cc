@@ -86,7 +86,7 @@ int Main(int argc, char** argv) {
       {"socket", &socket, "UNIX socket to which its VMM connects"},
       {"uds-path", &uds_path, "UNIX socket for the host's side of its connections"},
       {"tx-buffer-size", &tx_buffer_size,
-       "bytes that the host keeps for a connection (default: 65536)"},
+       "bytes that the host keeps for a connection (default: 262144)"},
       {"queue-size", &queue_size, "longest virtqueue, a power of two (default: 1024)"},
       {"groups", &groups,
        "names with + between: machines with one in common can connect (default: default)"},
