@@ -47,6 +47,17 @@ Connection::Connection(Endpoint& endpoint, PeerRecord& record, Address local, Ad
 
 bool Connection::Stale() const { return ended_ || generation_ != record_.generation; }
 
+// ---- answering ----
+
+void Connection::Accept() {
+  Endpoint::Call call(endpoint_);
+  assert(state_ == State::kAnswering && !ended_);
+  state_ = State::kConnected;
+  ++endpoint_.counters_.connected;
+  Owe(kOwedResponse);
+  TellShutdown();
+}
+
 // ---- sending ----
 
 bool Connection::MaySend() const {
@@ -244,6 +255,12 @@ void Connection::Receive(const Header& header, const Payload& payload) {
     return Breach(endpoint_.counters_.breach_state);
   }
   if (!ReceiveCredit(header)) return Breach(endpoint_.counters_.breach_credit);
+  if (state_ == State::kAnswering) {
+    // A peer that gave up says nothing of it, and its program may try again from the same port: the
+    // answer is to that REQUEST as well.
+    if (header.op == VSOCK_OP_REQUEST) return;
+    return Breach(endpoint_.counters_.breach_state);
+  }
   switch (header.op) {
     case VSOCK_OP_RESPONSE:
       if (state_ != State::kConnecting) return Breach(endpoint_.counters_.breach_state);
@@ -484,6 +501,10 @@ void Connection::StopReading() {
 void Connection::Reset() {
   Endpoint::Call call(endpoint_);
   if (ended_) return;
+  if (state_ == State::kAnswering) {
+    ++endpoint_.counters_.drop_no_connection;
+    ++endpoint_.counters_.reset_sent;
+  }
   // Without a REQUEST, or behind the peer's RST, there is nobody to tell.
   if (state_ != State::kDraining && (owed_ & kOwedRequest) == 0 && !Stale()) {
     SendReset();
@@ -502,7 +523,7 @@ void Connection::TellShutdown() {
 }
 
 void Connection::CheckEnd() {
-  if (ended_ || delivering_ || state_ == State::kConnecting) return;
+  if (ended_ || delivering_ || state_ == State::kConnecting || state_ == State::kAnswering) return;
   if ((peer_shutdown_ & VSOCK_SHUTDOWN_SEND) && !eof_told_ && !stopped_ && !HasPieces()) {
     eof_told_ = true;
     user_->OnPeerFinished(*this);
@@ -560,6 +581,7 @@ void Connection::OnDeadline() {
       endpoint_.SetDeadline(*this, endpoint_.now_ + kCreditRetry * (1 << unanswered_));
       if (!OnlyEmptiesUnderWay()) Owe(kOwedCreditRequest);
       break;
+    case State::kAnswering:
     case State::kDraining:
       break;
   }
@@ -567,7 +589,7 @@ void Connection::OnDeadline() {
 
 void Connection::SendReset() {
   const Header reset = MakeHeader(VSOCK_OP_RST, 0, 0);
-  if (owed_ & kOwedResponse) {
+  if (state_ == State::kAnswering || (owed_ & kOwedResponse)) {
     endpoint_.SendRefusal(record_, reset);
   } else {
     endpoint_.SendLast(record_, reset);

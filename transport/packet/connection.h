@@ -87,6 +87,7 @@ class Connection {
  public:
   enum class State {
     kConnecting,  // REQUEST is out, or waits for the carrier
+    kAnswering,   // REQUEST is in; RequestUser has not decided
     kConnected,
     kClosing,   // SHUTDOWN(SEND|RCV) is out; waits for RST
     kDraining,  // the peer is through with it; what was received is still to be taken
@@ -102,6 +103,15 @@ class Connection {
   Address peer() const { return peer_; }
   // VSOCK_TYPE_STREAM or VSOCK_TYPE_SEQPACKET.
   uint16_t type() const { return type_; }
+
+  // ---- answering ----
+
+  // Inside RequestUser::OnRequest() only: the answer follows later, by Accept() or by Reset(), which
+  // refuses.  Until then nothing is sent or received, and the peer may end it: OnEnded().  The engine
+  // sets no limit to that time; the connection counts in max_connections.
+  void AnswerLater() { state_ = State::kAnswering; }
+  // Sends the RESPONSE.  Once, after AnswerLater().
+  void Accept();
 
   // ---- sending ----
 

@@ -296,8 +296,9 @@ void Endpoint::AskForPort(const Header& header) {
     ++counters_.drop_no_connection;
     return Refuse(header);
   }
-  ++counters_.connected;
   connection->user_ = user;
+  if (connection->state_ == Connection::State::kAnswering) return;
+  ++counters_.connected;
   connection->Owe(Connection::kOwedResponse);
 }
 

@@ -57,7 +57,8 @@ class RequestUser {
  public:
   virtual ~RequestUser() = default;
   // A peer wants to connect to connection.local().  Its user, who gets OnData() from now on and may
-  // not call the connection before this returns; or null: it is refused, and gone.
+  // not call the connection before this returns, but for AnswerLater(); or null: it is refused, and
+  // gone.
   virtual ConnectionUser* OnRequest(Connection& connection) = 0;
 };
 

@@ -111,9 +111,12 @@ class TestRequestUser : public RequestUser {
  public:
   ConnectionUser* OnRequest(Connection& connection) override {
     asked.push_back(connection.local().port);
+    if (later) connection.AnswerLater();
+    user.connection = &connection;
     return accepts ? &user : nullptr;
   }
   bool accepts = true;
+  bool later = false;
   std::vector<uint32_t> asked;
   TestUser user;
 };
@@ -164,6 +167,133 @@ TEST_F(EndpointTest, NobodyIsAskedBeyondTheLimit) {
   }
   EXPECT_THAT(small.Ops(), ElementsAre("RESPONSE", "RST"));
   EXPECT_THAT(any.asked, SizeIs(1));
+}
+
+// ---- answers that come later ----
+
+class LaterTest : public EndpointTest {
+ protected:
+  LaterTest() {
+    any.later = true;
+    peer.endpoint.set_request_user(&any);
+    Request(5000);
+    EXPECT_THAT(peer.Ops(), IsEmpty());
+    EXPECT_EQ(counters().connected, 0u);
+  }
+  TestRequestUser any;
+};
+
+TEST_F(LaterTest, TheAnswerMayComeLater) {
+  Connection* c = any.user.connection;
+  EXPECT_EQ(c->SendCapacity(), 0u);
+  EXPECT_FALSE(c->CanSendMessage(1));
+  // Longer than a peer waits, and longer than any timer.
+  peer.Advance(absl::Minutes(1));
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  c->Accept();
+  EXPECT_EQ(counters().connected, 1u);
+  ASSERT_GT(c->SendCapacity(), 0u);
+  c->Send(Bytes("hello"));
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE", "RW"));
+  peer.In(VSOCK_OP_RW, 0, "hello yourself");
+  EXPECT_EQ(any.user.received, "hello yourself");
+}
+
+TEST_F(LaterTest, WhatItsProgramDidMeanwhileIsToldBehindIt) {
+  any.user.connection->StopReading();
+  any.user.connection->FinishSending();
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  any.user.connection->Accept();
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE", "SHUTDOWN:3"));
+}
+
+TEST_F(LaterTest, TheAnswerMayBeNo) {
+  any.user.connection->Reset();
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  EXPECT_EQ(any.user.end, End::kLocal);
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+  EXPECT_EQ(counters().drop_no_connection, 1u);
+  EXPECT_EQ(counters().reset_sent, 1u);
+}
+
+TEST_F(LaterTest, OrNoAtOnceAfterAll) {
+  any.accepts = false;
+  Request(5001);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RST"));
+  EXPECT_EQ(peer.endpoint.connections(), 1u);
+}
+
+TEST_F(LaterTest, ThePeerMayGiveUp) {
+  peer.In(VSOCK_OP_RST);
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  EXPECT_EQ(any.user.end, End::kReset);
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+}
+
+TEST_F(LaterTest, ARequestThatIsRepeatedHasTheSameAnswer) {
+  peer.buf_alloc = 100;  // the program has another socket now
+  peer.In(VSOCK_OP_REQUEST);
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  EXPECT_THAT(any.asked, SizeIs(1));
+  any.user.connection->Accept();
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
+  EXPECT_EQ(any.user.connection->Credit(), 100u);
+  // From now on it is a breach.
+  peer.In(VSOCK_OP_REQUEST);
+  EXPECT_EQ(any.user.end, End::kReset);
+}
+
+TEST_F(LaterTest, NothingElseMayComeBeforeTheAnswer) {
+  for (const uint16_t op : {VSOCK_OP_RW, VSOCK_OP_SHUTDOWN, VSOCK_OP_RESPONSE,
+                            VSOCK_OP_CREDIT_UPDATE, VSOCK_OP_CREDIT_REQUEST}) {
+    Request(6000 + op);
+    peer.In(op, 0, op == VSOCK_OP_RW ? "x" : "");
+    EXPECT_THAT(peer.Ops(), ElementsAre("RST")) << op;
+    EXPECT_EQ(any.user.end, End::kReset);
+    EXPECT_EQ(any.user.received, "");
+    any.user.end = std::nullopt;
+  }
+  EXPECT_EQ(peer.endpoint.connections(), 1u);
+}
+
+TEST_F(LaterTest, ItEndsWithThePeersSession) {
+  peer.endpoint.OnPeerReset(4);
+  EXPECT_EQ(any.user.end, End::kCarrierLost);
+  EXPECT_EQ(peer.endpoint.connections(), 0u);
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+}
+
+TEST_F(LaterTest, WhatWaitsCountsAsAConnection) {
+  RawPeer small({.cid = RawPeer::kCid, .max_connections = 1});
+  small.endpoint.set_request_user(&any);
+  small.peer_port = 5000;
+  small.local_port = RawPeer::kListenPort;
+  small.In(VSOCK_OP_REQUEST);
+  small.peer_port = 5001;
+  small.In(VSOCK_OP_REQUEST);
+  EXPECT_THAT(small.Ops(), ElementsAre("RST"));
+  EXPECT_EQ(small.last.dst_port, 5001u);
+  EXPECT_EQ(small.endpoint.counters().refused_limit, 1u);
+}
+
+// A peer does not know of it, so it owes a bounded number of resets, as other strangers.
+TEST_F(LaterTest, RefusalsWhileTheCarrierIsBlockedAreBounded) {
+  peer.link.can_send = false;
+  for (uint32_t port = 0; port < 2 * kMaxOwedResets; ++port) {
+    Request(10000 + port);
+    any.user.connection->Reset();
+  }
+  EXPECT_EQ(peer.endpoint.owed(4), kMaxOwedResets);
+  EXPECT_EQ(counters().lost_resets, kMaxOwedResets);
+}
+
+TEST_F(LaterTest, AnAnswerWaitsForTheCarrier) {
+  peer.link.can_send = false;
+  any.user.connection->Accept();
+  EXPECT_THAT(peer.Ops(), IsEmpty());
+  peer.link.can_send = true;
+  peer.endpoint.OnCanSend(4);
+  EXPECT_THAT(peer.Ops(), ElementsAre("RESPONSE"));
 }
 
 TEST_F(EndpointTest, AListenerOfAnotherTypeRefuses) {
