@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/vhost_user/config.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <set>
@@ -19,7 +20,11 @@ namespace {
 
 // CIDs 0 to 2 have meanings of their own, the last is VMADDR_CID_ANY.
 constexpr uint32_t kFirstGuestCid = 3;
-constexpr uint32_t kLastGuestCid = UINT32_MAX - 1;
+constexpr uint32_t kLastCid = UINT32_MAX - 1;
+// 0 is nobody's.
+constexpr uint32_t kFirstForwardCid = 1;
+// The last is VMADDR_PORT_ANY.
+constexpr uint32_t kFirstPort = 1, kLastPort = UINT32_MAX - 1;
 // A packet's overhead counts, too; and what a guest may make us keep for a connection.
 constexpr uint32_t kMinBuffer = 4096;
 constexpr uint32_t kMaxBuffer = 64 << 20;
@@ -42,6 +47,23 @@ absl::Status AddRule(absl::string_view text, VmOptions* vm) {
     return ErrnoError(EINVAL, absl::StrCat("'", text, "' does not begin with allow or deny"));
   }
   return SetKey(words[0], words[1], vm);
+}
+
+// "PORT+PORT+...", each once.
+absl::Status SetPorts(absl::string_view key, absl::string_view value, std::vector<uint32_t>* out) {
+  std::vector<uint32_t> ports;
+  for (const absl::string_view text : absl::StrSplit(value, '+')) {
+    uint32_t port = 0;
+    const absl::Status status =
+        SetNumber(absl::StrCat("a port of ", key), text, kFirstPort, kLastPort, &port);
+    if (!status.ok()) return status;
+    if (std::find(ports.begin(), ports.end(), port) != ports.end()) {
+      return ErrnoError(EINVAL, absl::StrCat("port ", port, " twice in ", key));
+    }
+    ports.push_back(port);
+  }
+  *out = std::move(ports);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
@@ -90,8 +112,12 @@ absl::StatusOr<std::vector<VmOptions>> ReadRoot(const YAML::Node& root) {
 absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* vm) {
   const std::string name = absl::StrReplaceAll(key, {{"_", "-"}});
   if (name == "guest-cid") {
-    return SetNumber(name, value, kFirstGuestCid, kLastGuestCid, &vm->guest_cid);
+    return SetNumber(name, value, kFirstGuestCid, kLastCid, &vm->guest_cid);
   }
+  if (name == "forward-cid") {
+    return SetNumber(name, value, kFirstForwardCid, kLastCid, &vm->forward_cid);
+  }
+  if (name == "forward-listen") return SetPorts(name, value, &vm->forward_listen);
   if (name == "tx-buffer-size") {
     return SetNumber(name, value, kMinBuffer, kMaxBuffer, &vm->tx_buffer_size);
   }
@@ -125,8 +151,9 @@ absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* v
   if (path == nullptr) {
     return ErrnoError(EINVAL, absl::StrCat("unknown key '", key,
                                            "' (known: guest-cid, socket, "
-                                           "uds-path, tx-buffer-size, queue-size, groups, allow, "
-                                           "deny, outbound-only)"));
+                                           "uds-path, forward-cid, forward-listen, "
+                                           "tx-buffer-size, queue-size, groups, allow, deny, "
+                                           "outbound-only)"));
   }
   if (value.empty()) return ErrnoError(EINVAL, absl::StrCat(name, " must be a path"));
   *path = std::string(value);
@@ -174,6 +201,7 @@ absl::Status CheckVms(const std::vector<VmOptions>& vms) {
   if (vms.empty()) return ErrnoError(EINVAL, "no machine: give --socket, --vm or --config");
   std::set<uint32_t> cids;
   std::set<std::string> paths;
+  std::set<uint32_t> ports;
   for (const VmOptions& vm : vms) {
     if (vm.socket.empty()) {
       return ErrnoError(EINVAL,
@@ -181,6 +209,20 @@ absl::Status CheckVms(const std::vector<VmOptions>& vms) {
     }
     if (!cids.insert(vm.guest_cid).second) {
       return ErrnoError(EINVAL, absl::StrCat("two machines have CID ", vm.guest_cid));
+    }
+    if (vm.forward_cid != 0 && !vm.uds_path.empty()) {
+      return ErrnoError(EINVAL, absl::StrCat("the machine with CID ", vm.guest_cid,
+                                             " has both uds-path and forward-cid: give one"));
+    }
+    if (vm.forward_cid == 0 && !vm.forward_listen.empty()) {
+      return ErrnoError(EINVAL, absl::StrCat("the machine with CID ", vm.guest_cid,
+                                             " has forward-listen, but no forward-cid"));
+    }
+    for (const uint32_t port : vm.forward_listen) {
+      if (!ports.insert(port).second) {
+        return ErrnoError(EINVAL, absl::StrCat("two machines have port ", port,
+                                               " in forward-listen: this host has it once"));
+      }
     }
     for (const std::string& path : {vm.socket, vm.uds_path}) {
       if (!path.empty() && !paths.insert(path).second) {

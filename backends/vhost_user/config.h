@@ -25,9 +25,9 @@
 
 namespace argosy::vhost_user {
 
-// Sets one key of a machine, with dashes or underscores: guest-cid, socket, uds-path,
-// tx-buffer-size, queue-size, groups, outbound-only; allow and deny add a rule (policy.h).  EINVAL: an
-// unknown key, or a value that it cannot have.
+// Sets one key of a machine, with dashes or underscores: guest-cid, socket, uds-path, forward-cid,
+// forward-listen, tx-buffer-size, queue-size, groups, outbound-only; allow and deny add a rule
+// (policy.h).  EINVAL: an unknown key, or a value that it cannot have.
 absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* vm);
 
 // "KEY=VALUE,...".  Errors of SetKey(), and EINVAL for a key without a value or, but for rules,
@@ -40,8 +40,9 @@ absl::StatusOr<std::vector<VmOptions>> ParseConfig(absl::string_view yaml);
 // Of the file at `path`; also the system's errors.
 absl::StatusOr<std::vector<VmOptions>> ReadConfig(const std::string& path);
 
-// What no machine can tell alone: EINVAL for none at all, a CID or a path twice, a machine without a
-// socket.
+// What no key can tell alone: EINVAL for no machine at all, a CID, a path or a port of the host twice, a
+// machine without a socket, with both kinds of a host's side, or with forward-listen but no
+// forward-cid.
 absl::Status CheckVms(const std::vector<VmOptions>& vms);
 
 }  // namespace argosy::vhost_user

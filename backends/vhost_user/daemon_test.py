@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-user-vsock as a program: its command line, what it says when that is wrong, its start and end."""
 
+import errno
 import os
 import shutil
 import signal
@@ -109,6 +110,49 @@ class DaemonTest(unittest.TestCase):
         ]:
             line = self.refused("--socket", self.path("vmm"), option, value)
             self.assertIn(option.lstrip("-"), line)
+
+    def test_bad_forwards(self):
+        for value in ["0", "4294967295", "4294967297", "-1", "1+x", "x"]:
+            line = self.refused("--socket", self.path("vmm"), "--forward-cid", value)
+            self.assertIn("forward-cid must be a number from 1 to 4294967294", line)
+        for value in ["0", "4294967295", "4294967296", "9001+x", "9001+", "+9001", "9001 9002", "9001,9002"]:
+            line = self.refused("--socket", self.path("vmm"), "--forward-cid", "1", "--forward-listen", value)
+            self.assertIn("a port of forward-listen must be a number from 1 to 4294967294", line)
+        vm = "socket=%s,forward-cid=1,forward-listen=" % self.path("vmm")
+        self.assertIn("a port of forward-listen must be", self.refused("--vm", vm))
+        self.assertIn("port 9001 twice", self.refused("--vm", vm + "9001+9002+9001"))
+        self.assertIn("forward-cid must be", self.refused("--vm", "socket=a,forward_cid="))
+
+    def test_forwards_that_do_not_fit(self):
+        both = ["--socket", self.path("vmm"), "--forward-cid", "1", "--uds-path", self.path("host")]
+        self.assertIn("both uds-path and forward-cid", self.refused(*both))
+        alone = ["--socket", self.path("vmm"), "--forward-listen", "9001"]
+        self.assertIn("no forward-cid", self.refused(*alone))
+        vm = "guest-cid=%d,socket=" + self.path("vmm") + "%d,forward-cid=1,forward-listen=%s"
+        line = self.refused("--vm", vm % (3, 3, "9001+9002"), "--vm", vm % (4, 4, "9002"))
+        self.assertIn("two machines have port 9002", line)
+
+    def test_a_forward_to_this_host(self):
+        # Both spellings of the keys, as files of vhost-device-vsock have them.
+        with open(self.path("vms.yaml"), "w", encoding="utf-8") as f:
+            f.write("vms:\n")
+            f.write("  - guest_cid: 3\n    socket: %s\n" % self.path("vmm3"))
+            f.write("    forward_cid: 1\n    forward_listen: 49001+49002\n")
+            f.write("  - guest_cid: 4\n    socket: %s\n" % self.path("vmm4"))
+            f.write("    forward-cid: 1\n    forward-listen: 49003\n")
+        try:
+            with socket.socket(socket.AF_VSOCK) as probe:
+                probe.bind((1, socket.VMADDR_PORT_ANY))
+            expected = None
+        except OSError as error:
+            missing = {errno.EAFNOSUPPORT: "no AF_VSOCK", errno.EADDRNOTAVAIL: "modprobe vsock_loopback"}
+            expected = missing.get(error.errno, "forward-cid")
+        if expected:
+            self.assertIn(expected, self.refused("--config", self.path("vms.yaml")))
+        else:
+            daemon = self.start("--config", self.path("vms.yaml"))
+            self.stop(daemon)
+            self.assertEqual(daemon.returncode, 0)
 
     def test_what_is_missing_or_too_much(self):
         self.assertIn("no machine", self.refused())

@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "backends/vhost_user/connect_line.h"
+#include "spdlog/spdlog.h"
+#include "transport/packet/limits.h"
 
 namespace argosy::vhost_user {
 
@@ -30,6 +33,21 @@ constexpr size_t kMaxPending = 1022;
 
 absl::Status HostSocket::ReadLine() { return loop_.Add(fd_.get(), this); }
 
+absl::Status HostSocket::AskForPort(uint32_t port) {
+  state_ = State::kConnecting;
+  if (absl::Status s = loop_.Add(fd_.get(), this); !s.ok()) return s;
+  AskGuest(port);
+  return absl::OkStatus();
+}
+
+absl::Status HostSocket::Dial(Connection* connection) {
+  connection_ = connection;
+  state_ = State::kDialing;
+  if (absl::Status s = loop_.Add(fd_.get(), this); !s.ok()) return s;
+  loop_.WantWrite(this, true);
+  return absl::OkStatus();
+}
+
 absl::Status HostSocket::Open(Connection* connection) {
   connection_ = connection;
   state_ = State::kOpen;
@@ -48,10 +66,12 @@ void HostSocket::Finish() {
   if (state_ == State::kLine) owner_.LineEnded(this);
   if (state_ == State::kEnded) return;
   state_ = State::kEnded;
+  if (writer_ != nullptr) loop_.Retire(std::move(writer_));
   owner_.SocketEnded(this);
 }
 
 void HostSocket::OnEvents(uint32_t events) {
+  if (state_ == State::kDialing) return OnDialed(events);
   if ((events & EPOLLOUT) != 0 && !can_write_) {
     can_write_ = true;
     loop_.WantWrite(this, false);
@@ -62,11 +82,37 @@ void HostSocket::OnEvents(uint32_t events) {
     return;
   }
   can_read_ = true;
-  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) end_is_near_ = true;
+  const bool ends = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+  if (ends) end_is_near_ = true;
   if (state_ == State::kLine) TakeLine();
-  // Nobody is left who could want the guest's answer.
-  if ((events & EPOLLHUP) != 0 && state_ == State::kConnecting) return GiveUp();
-  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && state_ == State::kEnding) return Finish();
+  // Nobody is left who could want the guest's answer, or the rest of what it sent.
+  if (ends && (state_ == State::kConnecting || state_ == State::kEnding) && PeerIsGone()) {
+    return GiveUp();
+  }
+  Pump();
+}
+
+void HostSocket::OnDialed(uint32_t events) {
+  if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+  if (error == 0 && type_ == VSOCK_TYPE_SEQPACKET) {
+    absl::StatusOr<std::unique_ptr<MessageWriter>> writer =
+        MessageWriter::Create(loop_, fd_.get(), [this](bool ok) { OnMessageWritten(ok); });
+    if (!writer.ok()) {
+      spdlog::warn("{}", std::string(writer.status().message()));
+      return connection_->Reset();
+    }
+    writer_ = *std::move(writer);
+  }
+  if (error != 0) {
+    spdlog::debug("port {} of the host refused: {}", connection_->local().port, strerror(error));
+    return connection_->Reset();
+  }
+  state_ = State::kOpen;
+  loop_.WantWrite(this, false);
+  connection_->Accept();
   Pump();
 }
 
@@ -91,16 +137,22 @@ void HostSocket::TakeLine() {
   port_ = line->port;
   state_ = State::kConnecting;
   owner_.LineEnded(this);
-  const absl::StatusOr<Connection*> connection = owner_.ConnectGuest(this, port_);
+  AskGuest(port_);
+}
+
+void HostSocket::AskGuest(uint32_t port) {
+  const absl::StatusOr<Connection*> connection = owner_.ConnectGuest(this, port);
   if (!connection.ok()) return Finish();
   connection_ = *connection;
 }
 
 void HostSocket::OnConnected(Connection&) {
   state_ = State::kOpen;
-  // The first bytes on this socket: there is room.  A client that is gone is noticed by the pump.
-  const std::string answer = absl::StrCat("OK ", port_, "\n");
-  send(fd_.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (domain_ == AF_UNIX) {
+    // The first bytes on this socket: there is room.  A client that is gone is noticed by the pump.
+    const std::string answer = absl::StrCat("OK ", port_, "\n");
+    send(fd_.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
   loop_.Again(this);
 }
 
@@ -149,16 +201,30 @@ ssize_t HostSocket::PumpStream() {
 }
 
 ssize_t HostSocket::PumpMessage() {
-  const ssize_t size = recv(fd_.get(), nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
-  if (size < 0) return ReadFailed(errno);
-  if (static_cast<size_t>(size) > connection_->MaxMessage()) {
+  if (!message_.has_value()) {
+    const ssize_t result = ReadMessage();
+    if (!message_.has_value()) return result;
+  }
+  const size_t size = message_->bytes.size();
+  if (size > connection_->MaxMessage()) {
     // A message must not be lost in silence, nor cut.
     connection_->Reset();
     return -1;
   }
-  if (!connection_->CanSendMessage(static_cast<size_t>(size))) return -1;
-  std::vector<uint8_t> bytes(static_cast<size_t>(size));
-  const ssize_t n = recv(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  if (!connection_->CanSendMessage(size)) return -1;
+  connection_->SendMessage(Payload(absl::MakeConstSpan(message_->bytes)), message_->end_of_record);
+  message_.reset();
+  return static_cast<ssize_t>(size);
+}
+
+ssize_t HostSocket::ReadMessage() {
+  // AF_VSOCK has no look at a message's size before Linux 6.6.
+  static thread_local std::vector<uint8_t> room(packet::kDefaultBufAlloc + 1);
+  iovec piece = {room.data(), room.size()};
+  msghdr message = {};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  const ssize_t n = recvmsg(fd_.get(), &message, MSG_DONTWAIT);
   if (n < 0) return ReadFailed(errno);
   if (n == 0) {
     pollfd ended = {fd_.get(), POLLRDHUP, 0};
@@ -167,7 +233,7 @@ ssize_t HostSocket::PumpMessage() {
       return -1;
     }
   }
-  connection_->SendMessage(Payload(absl::MakeConstSpan(bytes)), false);
+  message_ = Message{{room.begin(), room.begin() + n}, (message.msg_flags & MSG_EOR) != 0};
   return n;
 }
 
@@ -183,15 +249,19 @@ ssize_t HostSocket::ReadFailed(int error) {
 }
 
 bool HostSocket::PeerIsGone() const {
+  if (domain_ == AF_VSOCK) {
+    // To poll(), a close looks like a half-close; but to write nothing is an error then.
+    return send(fd_.get(), nullptr, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
+  }
   pollfd both_ended = {fd_.get(), 0, 0};
-  return !output_ending_ && poll(&both_ended, 1, 0) == 1 && (both_ended.revents & POLLHUP) != 0;
+  return poll(&both_ended, 1, 0) == 1 && (both_ended.revents & POLLHUP) != 0;
 }
 
 void HostSocket::EndOfInput() {
   input_ended_ = true;
-  if (PeerIsGone()) {
+  if (!output_ending_ && PeerIsGone()) {
     // It closed: what is left for it is lost, and so is what still comes.
-    if (!backlog_.empty()) return connection_->Reset();
+    if (!AllWritten()) return connection_->Reset();
     connection_->StopReading();
     if (connection_ == nullptr) return;
   }
@@ -257,7 +327,8 @@ void HostSocket::WritePending() {
   pending_bytes_ = 0;
 }
 
-bool HostSocket::OnMessage(Connection&, const Payload& message, bool) {
+bool HostSocket::OnMessage(Connection&, const Payload& message, bool end_of_record) {
+  if (writer_ != nullptr) return writer_->Write(message, end_of_record);
   const iovec pieces[2] = {
       {const_cast<uint8_t*>(message.first.data()), message.first.size()},
       {const_cast<uint8_t*>(message.second.data()), message.second.size()},
@@ -274,6 +345,20 @@ void HostSocket::WriteBacklog() {
     backlog_ = {};  // its memory, too
     backlog_written_ = 0;
   }
+  AfterAllWritten();
+}
+
+void HostSocket::OnMessageWritten(bool ok) {
+  if (!ok) {
+    write_failed_ = true;
+    if (connection_ != nullptr) connection_->StopReading();
+  } else if (connection_ != nullptr) {
+    connection_->Drain();
+  }
+  if (state_ != State::kEnded && AllWritten()) AfterAllWritten();
+}
+
+void HostSocket::AfterAllWritten() {
   if (output_ending_) shutdown(fd_.get(), SHUT_WR);
   if (state_ == State::kEnding) Finish();
 }
@@ -283,14 +368,14 @@ void HostSocket::OnPeerFinished(Connection&) { EndOutput(); }
 void HostSocket::EndOutput() {
   WritePending();
   output_ending_ = true;
-  if (backlog_.empty()) shutdown(fd_.get(), SHUT_WR);
+  if (AllWritten()) shutdown(fd_.get(), SHUT_WR);
 }
 
 void HostSocket::OnEnded(Connection&, End end) {
   WritePending();
   device_.ForgetPassUser(this);
   connection_ = nullptr;
-  if (end == End::kClean && !backlog_.empty()) {
+  if (end == End::kClean && !AllWritten()) {
     state_ = State::kEnding;
   } else {
     Finish();

@@ -142,6 +142,7 @@ HostVm::HostVm(EventLoop& loop, SiblingSwitch& siblings, const VmOptions& option
 
 HostVm::~HostVm() {
   for (std::unique_ptr<Listener>& listener : listeners_) loop_.Retire(std::move(listener));
+  forward_.reset();
   if (vmm_ != nullptr) VmmEnded(absl::CancelledError("the daemon ends"));
   while (!sockets_.empty()) sockets_.begin()->first->GiveUp();
   siblings_.Remove(options_.guest_cid);
@@ -161,6 +162,13 @@ absl::Status HostVm::Listen() {
   };
   absl::Status status =
       listen(options_.socket, SOCK_STREAM, [this](UniqueFd fd) { AcceptVmm(std::move(fd)); });
+  if (status.ok() && options_.forward_cid != 0) {
+    absl::StatusOr<std::unique_ptr<HostForward>> forward = HostForward::Create(
+        loop_, options_.forward_cid, options_.forward_listen,
+        [this](UniqueFd fd, uint32_t port) { AcceptForward(std::move(fd), port); });
+    if (!forward.ok()) return forward.status();
+    forward_ = *std::move(forward);
+  }
   if (!status.ok() || options_.uds_path.empty()) return status;
   for (const uint16_t type : {VSOCK_TYPE_STREAM, VSOCK_TYPE_SEQPACKET}) {
     const std::string path =
@@ -228,8 +236,9 @@ void HostVm::OnPeerReset(uint64_t cid) {
 }
 
 packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
-  if (options_.uds_path.empty()) return nullptr;
   if (!policy_.Allows(Direction::kOut, kCidHost, connection.local().port)) return nullptr;
+  if (forward_ != nullptr) return Forward(connection);
+  if (options_.uds_path.empty()) return nullptr;
   const std::string path = absl::StrCat(options_.uds_path, "_", connection.local().port);
   absl::StatusOr<UniqueFd> fd = ConnectUnix(path, SocketType(connection.type()));
   if (!fd.ok()) {
@@ -237,8 +246,25 @@ packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
                   connection.local().port, std::string(fd.status().message()));
     return nullptr;
   }
-  HostSocket* socket = MakeSocket(*std::move(fd), connection.type());
+  HostSocket* socket = MakeSocket(*std::move(fd), AF_UNIX, connection.type());
   if (absl::Status s = socket->Open(&connection); !s.ok()) {
+    spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
+    SocketEnded(socket);
+    return nullptr;
+  }
+  return socket;
+}
+
+packet::ConnectionUser* HostVm::Forward(Connection& connection) {
+  const uint32_t port = connection.local().port;
+  absl::StatusOr<UniqueFd> fd = forward_->Connect(port, SocketType(connection.type()));
+  if (!fd.ok()) {
+    spdlog::debug("CID {}: {}", options_.guest_cid, std::string(fd.status().message()));
+    return nullptr;
+  }
+  HostSocket* socket = MakeSocket(*std::move(fd), AF_VSOCK, connection.type());
+  connection.AnswerLater();
+  if (absl::Status s = socket->Dial(&connection); !s.ok()) {
     spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
     SocketEnded(socket);
     return nullptr;
@@ -248,6 +274,14 @@ packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
 
 // ---- clients of the host ----
 
+void HostVm::AcceptForward(UniqueFd fd, uint32_t port) {
+  HostSocket* socket = MakeSocket(std::move(fd), AF_VSOCK, VSOCK_TYPE_STREAM);
+  if (absl::Status s = socket->AskForPort(port); !s.ok()) {
+    spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
+    socket->GiveUp();
+  }
+}
+
 void HostVm::AcceptClient(UniqueFd fd, uint16_t type) {
   if (lines_.size() >= kMaxLines) {
     // The oldest has had its time.
@@ -255,7 +289,7 @@ void HostVm::AcceptClient(UniqueFd fd, uint16_t type) {
     spdlog::debug("CID {}: too many clients have not asked for a port", options_.guest_cid);
     oldest->GiveUp();
   }
-  HostSocket* socket = MakeSocket(std::move(fd), type);
+  HostSocket* socket = MakeSocket(std::move(fd), AF_UNIX, type);
   lines_.emplace_back(now_ + kLineTime, socket);
   if (absl::Status s = socket->ReadLine(); !s.ok()) {
     spdlog::warn("CID {}: {}", options_.guest_cid, std::string(s.message()));
@@ -283,9 +317,11 @@ void HostVm::LineEnded(HostSocket* socket) {
   if (found != lines_.end()) lines_.erase(found);
 }
 
-HostSocket* HostVm::MakeSocket(UniqueFd fd, uint16_t type) {
-  if (type == VSOCK_TYPE_SEQPACKET) MakeRoomForMessages(fd.get(), options_.tx_buffer_size);
-  auto socket = std::make_unique<HostSocket>(loop_, *this, device_, std::move(fd), type);
+HostSocket* HostVm::MakeSocket(UniqueFd fd, int domain, uint16_t type) {
+  if (domain == AF_UNIX && type == VSOCK_TYPE_SEQPACKET) {
+    MakeRoomForMessages(fd.get(), options_.tx_buffer_size);
+  }
+  auto socket = std::make_unique<HostSocket>(loop_, *this, device_, std::move(fd), domain, type);
   HostSocket* key = socket.get();
   sockets_[key] = std::move(socket);
   return key;

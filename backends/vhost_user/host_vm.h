@@ -2,13 +2,15 @@
 // File: backends/vhost_user/host_vm.h
 //
 // One virtual machine, as its device sees it: the VMM's socket, the device, and the host's side of
-// its connections over UNIX sockets (hybrid vsock).  What the guest sends to others than the host goes
-// to the SiblingSwitch.
+// its connections, over UNIX sockets (hybrid vsock):
 //
 //   SOCKET               the VMM connects here (vhost-user), one at a time; it may come back
 //   UDS_PATH             clients of the host: "CONNECT port", then the guest's port
 //   UDS_PATH_seqpacket   the same for SOCK_SEQPACKET
 //   UDS_PATH_PORT        where a connection from the guest to the host's PORT goes
+//
+// or, instead of UNIX sockets, over the host's own AF_VSOCK: host_forward.h.  What the guest sends to
+// others than the host goes to the SiblingSwitch.
 //
 // One thread; nothing here waits.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_HOST_VM_H_
@@ -20,11 +22,13 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "backends/vhost_user/host_forward.h"
 #include "backends/vhost_user/host_socket.h"
 #include "backends/vhost_user/policy.h"
 #include "backends/vhost_user/server.h"
@@ -39,7 +43,10 @@ namespace argosy::vhost_user {
 struct VmOptions {
   uint32_t guest_cid = 3;
   std::string socket;
-  std::string uds_path;              // empty: the host has no side
+  // The host's side: one of the two, or none.
+  std::string uds_path;
+  uint32_t forward_cid = 0;  // 0: none
+  std::vector<uint32_t> forward_listen;
   uint32_t tx_buffer_size = 262144;  // buf_alloc of the host's ends; as large as Linux's
   uint32_t queue_size = 1024;
   uint32_t max_connections = 1024;
@@ -55,8 +62,9 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   // Clients that have not sent theirs.
   static constexpr size_t kMaxLines = 64;
 
-  // Makes the sockets.  `loop` and `siblings` outlive the machine.  Errors: EADDRINUSE (another process serves a
-  // socket there), EEXIST (no socket is at that path), EINVAL (a path is too long), of the system.
+  // Makes the sockets.  `loop` and `siblings` outlive the machine.  Errors: EADDRINUSE (another process
+  // serves a socket there), EEXIST (no socket is at that path), EINVAL (a path is too long), of the
+  // system; of HostForward.
   static absl::StatusOr<std::unique_ptr<HostVm>> Create(EventLoop& loop, SiblingSwitch& siblings,
                                                         const VmOptions& options);
   ~HostVm() override;
@@ -90,7 +98,9 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   void AcceptVmm(UniqueFd fd);
   void VmmEnded(const absl::Status& reason);
   void AcceptClient(UniqueFd fd, uint16_t type);
-  HostSocket* MakeSocket(UniqueFd fd, uint16_t type);
+  void AcceptForward(UniqueFd fd, uint32_t port);
+  packet::ConnectionUser* Forward(packet::Connection& connection);
+  HostSocket* MakeSocket(UniqueFd fd, int domain, uint16_t type);
 
   EventLoop& loop_;
   SiblingSwitch& siblings_;
@@ -102,6 +112,7 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   absl::Time now_ = absl::UnixEpoch();
   std::unique_ptr<Vmm> vmm_;
   std::vector<std::unique_ptr<Listener>> listeners_;
+  std::unique_ptr<HostForward> forward_;
   absl::flat_hash_map<HostSocket*, std::unique_ptr<HostSocket>> sockets_;
   std::deque<std::pair<absl::Time, HostSocket*>> lines_;  // by deadline
 };

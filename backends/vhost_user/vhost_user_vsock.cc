@@ -72,8 +72,8 @@ int Main(int argc, char** argv) {
       "several by --vm or --config."};
   app.name("vhost-user-vsock");
   app.set_version_flag("--version", "vhost-user-vsock 0.1");
-  std::string guest_cid, socket, uds_path, tx_buffer_size, queue_size, groups, config_path,
-      log_level = "info";
+  std::string guest_cid, socket, uds_path, forward_cid, forward_listen, tx_buffer_size, queue_size,
+      groups, config_path, log_level = "info";
   std::vector<std::string> vm_texts, allowed, denied;
   bool outbound_only = false;
   uint32_t max_connections = 1024;
@@ -85,6 +85,12 @@ int Main(int argc, char** argv) {
       {"guest-cid", &guest_cid, "CID of the machine (default: 3)"},
       {"socket", &socket, "UNIX socket to which its VMM connects"},
       {"uds-path", &uds_path, "UNIX socket for the host's side of its connections"},
+      {"forward-cid", &forward_cid,
+       "CID to which its connections to the host go, by the host's AF_VSOCK: 1 is this host.  "
+       "Instead "
+       "of --uds-path"},
+      {"forward-listen", &forward_listen,
+       "ports of this host, as 9001+9002, whose clients from that CID go to its same ports"},
       {"tx-buffer-size", &tx_buffer_size,
        "bytes that the host keeps for a connection (default: 262144)"},
       {"queue-size", &queue_size, "longest virtqueue, a power of two (default: 1024)"},
