@@ -43,15 +43,13 @@
 namespace argosy::vhost_user {
 namespace {
 
-std::string device_program;                     // NOLINT: set once, by main()
-absl::Duration wait_limit = absl::Seconds(30);  // NOLINT
+// Set by main().
+const char* device_program = nullptr;
+absl::Duration wait_limit = absl::Seconds(30);
 
 absl::Time Deadline() { return absl::Now() + wait_limit; }
 
 constexpr uint32_t kSendAndReceive = VSOCK_SHUTDOWN_SEND | VSOCK_SHUTDOWN_RCV;
-
-// The buffer that the devices announce by default.
-constexpr uint32_t kTxBuffer = 65536;
 
 // ---- the host's programs ----
 
@@ -892,11 +890,11 @@ int Main(int argc, char** argv) {
     } else if (option == "--deadline" && i + 1 < argc && absl::SimpleAtod(argv[i + 1], &seconds)) {
       wait_limit = absl::Seconds(seconds);
     } else {
-      device_program.clear();
+      device_program = nullptr;
       break;
     }
   }
-  if (device_program.empty()) {
+  if (device_program == nullptr) {
     std::fprintf(stderr, "device_test --device PROGRAM [--deadline SECONDS]\n");
     return 2;
   }
