@@ -129,8 +129,8 @@ void CheckSocket(absl::string_view bytes, size_t piece, const absl::StatusOr<Con
   NoUser nobody;
   VsockDevice device(loop, nobody, {});
   Owner owner(loop, ends[1]);
-  auto made =
-      std::make_unique<HostSocket>(loop, owner, device, UniqueFd(ends[1]), VSOCK_TYPE_STREAM);
+  auto made = std::make_unique<HostSocket>(loop, owner, device, UniqueFd(ends[1]), AF_UNIX,
+                                           VSOCK_TYPE_STREAM);
   HostSocket* const socket = made.get();
   owner.Keep(std::move(made));
   Check(socket->ReadLine().ok(), "it is not watched");

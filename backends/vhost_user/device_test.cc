@@ -843,6 +843,40 @@ TEST_F(DeviceTest, Defect13GuestThatDoesNotAnswerTimesOut) {
   EXPECT_EQ(Read(program, 1), "<eof>");
 }
 
+TEST_F(DeviceTest, Defect13QueueBetweenSiblingsIsBounded) {
+  VsockGuest& sender = driver().guest();
+  VsockGuest& receiver = other_.driver->guest();
+  packet::Header header = {.src_cid = machine_.cid,
+                           .dst_cid = other_.cid,
+                           .src_port = 5000,
+                           .dst_port = 80,
+                           .type = VSOCK_TYPE_STREAM,
+                           .op = VSOCK_OP_REQUEST,
+                           .buf_alloc = 262144};
+  sender.SendRaw(header, "");
+  auto packet = receiver.Receive();
+  ASSERT_TRUE(packet.ok()) << packet.status();
+  ASSERT_EQ(packet->header.op, VSOCK_OP_REQUEST);
+  packet::Header answer = header;
+  std::swap(answer.src_cid, answer.dst_cid);
+  std::swap(answer.src_port, answer.dst_port);
+  answer.op = VSOCK_OP_RESPONSE;
+  receiver.SendRaw(answer, "");
+  packet = sender.Receive();
+  ASSERT_TRUE(packet.ok()) << packet.status();
+  ASSERT_EQ(packet->header.op, VSOCK_OP_RESPONSE);
+
+  // 64 MiB at a guest that takes what its buffers hold, and no more.
+  const uint64_t before = device_->Memory();
+  const std::string piece(60'000, 'x');
+  header.op = VSOCK_OP_RW;
+  header.len = static_cast<uint32_t>(piece.size());
+  for (int i = 0; i < 1100; ++i) sender.SendRaw(header, piece);
+  packet = sender.Receive();
+  EXPECT_TRUE(packet.ok() && packet->header.op == VSOCK_OP_RST) << "nothing tells the sender";
+  EXPECT_LT(device_->Memory(), before + (32 << 20));
+}
+
 class LimitedDeviceTest : public DeviceTest {
  protected:
   std::vector<std::string> MoreArguments() const override { return {"--max-connections", "1000"}; }

@@ -105,11 +105,12 @@ char Pattern(uint8_t seed, size_t at) { return static_cast<char>(at * 31 + at / 
 class Fuzz {
  public:
   Fuzz(Host& host, Input in) : host_(host), in_(in) {
-    auto vm = HostVm::Create(loop_, {.guest_cid = kCid,
-                                     .socket = host_.folder.path() + "/vmm",
-                                     .uds_path = host_.folder.path() + "/host",
-                                     .tx_buffer_size = 16384,
-                                     .max_connections = 8});
+    auto vm = HostVm::Create(loop_, siblings_,
+                             {.guest_cid = kCid,
+                              .socket = host_.folder.path() + "/vmm",
+                              .uds_path = host_.folder.path() + "/host",
+                              .tx_buffer_size = 16384,
+                              .max_connections = 8});
     Check(vm.ok(), "no machine");
     vm_ = *std::move(vm);
     auto vmm = FrontEnd::Dial(host_.folder.path() + "/vmm");
@@ -335,6 +336,7 @@ class Fuzz {
   Host& host_;
   Input in_;
   EventLoop loop_;
+  SiblingSwitch siblings_;
   absl::Time now_ = absl::UnixEpoch();
   std::unique_ptr<HostVm> vm_;
   std::unique_ptr<VsockGuest> guest_;
