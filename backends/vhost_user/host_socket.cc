@@ -243,7 +243,12 @@ ssize_t HostSocket::ReadFailed(int error) {
     can_read_ = false;
     return -1;
   }
-  // ECONNRESET: the program closed without reading everything.
+  // ECONNRESET: the program closed without reading everything.  Of messages AF_UNIX says so once, before
+  // those that the program had sent.
+  if (error == ECONNRESET && domain_ == AF_UNIX && type_ == VSOCK_TYPE_SEQPACKET &&
+      !std::exchange(lost_unread_, true)) {
+    return 0;
+  }
   connection_->Reset();
   return -1;
 }
@@ -259,6 +264,7 @@ bool HostSocket::PeerIsGone() const {
 
 void HostSocket::EndOfInput() {
   input_ended_ = true;
+  if (lost_unread_) return connection_->Reset();
   if (!output_ending_ && PeerIsGone()) {
     // It closed: what is left for it is lost, and so is what still comes.
     if (!AllWritten()) return connection_->Reset();

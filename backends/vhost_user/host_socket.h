@@ -156,6 +156,7 @@ class HostSocket : public EventLoop::Handler,
   bool can_write_ = true;
   bool end_is_near_ = false;  // an event told of a hang-up: read until end-of-file
   bool input_ended_ = false;
+  bool lost_unread_ = false;    // the program closed with messages unread
   bool output_ending_ = false;  // end-of-file follows what is left to write
   bool write_failed_ = false;   // the host's program is gone
   std::vector<iovec> pending_;  // guest memory, until the pass ends

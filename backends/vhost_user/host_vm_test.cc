@@ -443,6 +443,26 @@ TEST_F(HostVmTest, AForeignSourceCidIsDropped) {
   EXPECT_EQ(vm_->endpoint().counters().drop_source, 1u);
 }
 
+TEST_F(HostVmTest, MessagesOfAProgramThatReadsNoneArriveBeforeItsReset) {
+  StartVm();
+  StartGuest();
+  const UniqueFd listener = Listen(1024, SOCK_SEQPACKET);
+  UniqueFd program = ConnectFromGuest(listener, 1024, 5000, VSOCK_TYPE_SEQPACKET);
+  guest_->Send({.src_port = 5000,
+                .dst_port = 1024,
+                .type = VSOCK_TYPE_SEQPACKET,
+                .op = VSOCK_OP_RW,
+                .flags = VSOCK_SEQ_EOM},
+               "unread");
+  Pump();
+  Write(program, "one");
+  Write(program, "two");
+  program.reset();
+  EXPECT_EQ(Receive().payload, "one");
+  EXPECT_EQ(Receive().payload, "two");
+  EXPECT_EQ(Receive().header.op, VSOCK_OP_RST);
+}
+
 TEST_F(HostVmTest, AGuestThatRanBeforeItsVmmCameIsToldThatItsConnectionsAreGone) {
   StartVm();
   StartGuest({.event_queue = true});
