@@ -65,15 +65,16 @@ absl::Status EventLoop::RunOnce(absl::Time deadline) {
   epoll_event events[64];
   const int n = epoll_wait(epoll_.get(), events, 64, timeout_ms);
   if (n < 0 && errno != EINTR) return SystemError(errno, "cannot wait for events");
-  // Those who asked in the last round first, so that new events cannot starve them.
-  for (Handler* handler : std::exchange(turns_, {})) {
-    handler->in_turns_ = false;
-    if (!handler->retired_) handler->OnTurn();
-  }
   for (int i = 0; i < n; ++i) {
     const uint64_t token = events[i].data.u64;  // a copy: epoll_event is packed
     auto it = handlers_.find(token);
     if (it != handlers_.end()) it->second->OnEvents(events[i].events);
+  }
+  // Those who asked in the last round, and in this one: what events began is done without a wait between.
+  // Who asks again has it in the next round.
+  for (Handler* handler : std::exchange(turns_, {})) {
+    handler->in_turns_ = false;
+    if (!handler->retired_) handler->OnTurn();
   }
   // turns_ may still name a retired handler.
   if (!retired_.empty()) {

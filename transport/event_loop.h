@@ -46,8 +46,8 @@ class EventLoop {
   // wake us each time.
   void WantWrite(Handler* handler, bool want);
 
-  // Gives the handler another turn in this round, after the others had theirs: for work that
-  // stopped at its budget.
+  // Gives the handler a turn after the events of this round, or, from inside a turn, of the next one: for
+  // work that stopped at its budget, or that is done once for all events.
   void Again(Handler* handler);
 
   // Takes over a handler that is done: it gets no more calls, and is destroyed when no call of the current round can reach

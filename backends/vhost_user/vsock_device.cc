@@ -227,11 +227,11 @@ void VsockDevice::OnTurn() {
     OfferEvent();
     OfferRx();
   }
+  if (tx_more_) ProcessTx();
   if (rx_running_ && std::exchange(rx_dirty_, false) && server_->queue(kRx).Flush()) {
     server_->Notify(kRx);
   }
   CheckMemory();
-  if (tx_more_) ProcessTx();
 }
 
 void VsockDevice::CheckMemory() {
