@@ -275,6 +275,19 @@ TEST_F(HostVmTest, AHostThatDoesNotReadStopsOneFlow) {
   EXPECT_EQ(Read(slow, sent.size() + 1), sent + "<eof>");
 }
 
+// The credit that the host tells in the middle of a packet goes into a buffer of as many pieces.
+TEST_F(HostVmTest, PacketsAndBuffersMayBeInManyPieces) {
+  StartVm({.tx_buffer_size = 8192});
+  StartGuest({.rx_pieces = 8});
+  const UniqueFd listener = Listen(1024);
+  const UniqueFd host = ConnectFromGuest(listener, 1024, 5000);
+  std::string text;
+  for (int i = 0; i < 8000; ++i) text.push_back(static_cast<char>('a' + i % 26));
+  guest_->Send({.src_port = 5000, .dst_port = 1024, .op = VSOCK_OP_RW}, text, 8);
+  EXPECT_EQ(Read(host, text.size()), text);
+  EXPECT_EQ(Receive().header.op, VSOCK_OP_CREDIT_UPDATE);
+}
+
 TEST_F(HostVmTest, CarriesMessages) {
   StartVm();
   StartGuest();

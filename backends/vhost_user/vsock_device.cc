@@ -97,7 +97,11 @@ class VsockDevice::Turn : public EventLoop::Handler {
 };
 
 VsockDevice::VsockDevice(EventLoop& loop, packet::LinkUser& user, const Options& options)
-    : loop_(loop), user_(user), options_(options), pieces_(Virtqueue::kMaxPieces) {
+    : loop_(loop),
+      user_(user),
+      options_(options),
+      rx_pieces_(Virtqueue::kMaxPieces),
+      tx_pieces_(Virtqueue::kMaxPieces) {
   turn_ = std::make_unique<Turn>(*this);
   const uint64_t cid = htole64(options_.guest_cid);
   std::memcpy(config_.data(), &cid, sizeof(cid));
@@ -207,10 +211,10 @@ void VsockDevice::OfferEvent() {
   if (!reset_event_due_ || !event_running_) return;
   Virtqueue& ring = server_->queue(kEvent);
   Chain chain;
-  absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+  absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(rx_pieces_), &chain);
   if (popped.ok() && *popped == Virtqueue::PopResult::kEmpty) {
     if (!ring.EnableKicks()) return;
-    popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+    popped = ring.Pop(absl::MakeSpan(rx_pieces_), &chain);
   }
   if (!popped.ok()) return Break(popped.status());
   if (chain.writable_bytes < kTransportReset.size()) {
@@ -258,7 +262,7 @@ void VsockDevice::TakeRx(size_t chains) {
   Virtqueue& ring = server_->queue(kRx);
   while (rx_running_ && ready_.size() < chains) {
     Chain chain;
-    absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+    absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(rx_pieces_), &chain);
     if (!popped.ok()) return Break(popped.status());
     if (*popped == Virtqueue::PopResult::kEmpty) {
       if (!ring.EnableKicks()) return;
@@ -380,7 +384,7 @@ void VsockDevice::ProcessTx() {
       break;
     }
     Chain chain;
-    absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(pieces_), &chain);
+    absl::StatusOr<Virtqueue::PopResult> popped = ring.Pop(absl::MakeSpan(tx_pieces_), &chain);
     if (!popped.ok()) {
       Break(popped.status());
       break;

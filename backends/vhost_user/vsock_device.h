@@ -169,8 +169,10 @@ class VsockDevice : public DeviceOps, public packet::Link {
   bool tx_paused_ = false;
   bool attached_anew_ = false;  // the tx ring has not run since Attach()
   bool reset_event_due_ = false;
-  uint16_t last_tx_ = 0;       // next_available() when the tx ring stopped
-  std::vector<iovec> pieces_;  // of the chain that is being popped
+  uint16_t last_tx_ = 0;  // next_available() when the tx ring stopped
+  // Of the chain that is being popped.  Not one for both rings: while the user has a packet of the tx
+  // ring it may send, which pops from the other one.
+  std::vector<iovec> rx_pieces_, tx_pieces_;
 
   // Rx chains popped and not used, in order.  While the ring has one, one is here.
   std::deque<RxChain> ready_;

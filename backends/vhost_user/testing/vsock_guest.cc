@@ -66,7 +66,7 @@ absl::Status VsockGuest::StartRings() {
   tx_address_.resize(options_.queue_size);
   // What the device had of the rings before, it has no more.
   tx_free_ = tx_buffers_;
-  const uint32_t fit = options_.queue_size / (options_.rx_two_buffers ? 2 : 1);
+  const uint32_t fit = options_.queue_size / (options_.rx_two_buffers ? 2 : options_.rx_pieces);
   const uint32_t buffers = options_.rx_buffers == 0 ? fit : options_.rx_buffers;
   for (uint32_t i = 0; i < buffers; ++i) Post(memory_->Allocate(options_.rx_buffer, 16));
   rx_->Publish();
@@ -89,7 +89,12 @@ void VsockGuest::Post(uint64_t address) {
     head = rx_->Add({{address, VSOCK_HEADER_SIZE, true},
                      {address + VSOCK_HEADER_SIZE, options_.rx_buffer - VSOCK_HEADER_SIZE, true}});
   } else {
-    head = rx_->Add({{address, options_.rx_buffer, true}});
+    const uint32_t size = options_.rx_buffer / options_.rx_pieces;
+    std::vector<Buffer> chain;
+    for (uint32_t i = 0; i < options_.rx_pieces; ++i) {
+      chain.push_back({address + uint64_t{i} * size, size, true});
+    }
+    head = rx_->Add(chain);
   }
   if (!head.has_value()) Impossible("no free descriptor for a receive buffer");
   rx_address_[*head] = address;

@@ -40,6 +40,8 @@ class VsockGuest {
     uint32_t rx_buffer = 4096;
     // As Linux before 6.2: the header has a buffer of its own.
     bool rx_two_buffers = false;
+    // Buffers of the same size that each receive buffer is cut into, unless it is two.
+    uint32_t rx_pieces = 1;
     // Buffers that are given to the device; 0: as many as fit.
     uint32_t rx_buffers = 0;
     // Whether the VMM leaves the event queue to the device.
