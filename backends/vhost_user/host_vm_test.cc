@@ -362,6 +362,19 @@ TEST_F(HostVmTest, AGuestThatIsPausedGoesOn) {
   EXPECT_EQ(Receive().payload, "while it sleeps");
 }
 
+// No kick comes for a packet that was there while the other ring stood still.
+TEST_F(HostVmTest, APacketSentWhileTheReceiveRingStandsStillIsTakenAfterIt) {
+  StartVm();
+  StartGuest();
+  const absl::StatusOr<uint16_t> base = guest_->vmm().Stop(guest_->rx());
+  ASSERT_TRUE(base.ok()) << base.status();
+  guest_->Send({.src_port = 5000, .dst_port = 1024, .op = VSOCK_OP_REQUEST});
+  EXPECT_EQ(guest_->Untaken(), 1u);
+  ASSERT_TRUE(guest_->vmm().Start(guest_->rx(), *base).ok());
+  EXPECT_EQ(guest_->Untaken(), 0u);
+  EXPECT_EQ(Receive().header.op, VSOCK_OP_RST);
+}
+
 TEST_F(HostVmTest, AVmmThatEndsTakesItsConnectionsAlongAndMayComeBack) {
   StartVm();
   StartGuest();

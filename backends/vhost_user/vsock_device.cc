@@ -158,6 +158,8 @@ absl::Status VsockDevice::OnRingEnabled(uint32_t queue) {
   if (absl::Status s = WatchKicks(queue); !s.ok()) return s;
   if (queue == kRx) {
     rx_running_ = true;
+    // A kick that came while this ring stood still was not answered, and is not repeated.
+    tx_more_ = tx_running_;
   } else if (queue == kTx) {
     tx_running_ = true;
     const bool begins = server_->queue(kTx).next_available() == 0;
