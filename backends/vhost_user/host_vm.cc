@@ -237,6 +237,7 @@ void HostVm::OnPeerReset(uint64_t cid) {
 
 packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
   if (!policy_.Allows(Direction::kOut, kCidHost, connection.local().port)) return nullptr;
+  if (SocketsAtPorts() >= options_.max_connections) return nullptr;
   if (forward_ != nullptr) return Forward(connection);
   if (options_.uds_path.empty()) return nullptr;
   const std::string path = absl::StrCat(options_.uds_path, "_", connection.local().port);
@@ -302,6 +303,10 @@ absl::StatusOr<Connection*> HostVm::ConnectGuest(HostSocket* socket, uint32_t po
     return ErrnoError(EACCES, "a rule forbids it");
   }
   if (!device_.up()) return ErrnoError(ENODEV, "the guest's driver does not run");
+  // This one is among them.
+  if (SocketsAtPorts() > options_.max_connections) {
+    return ErrnoError(ENOBUFS, "too many connections, or programs that do not read");
+  }
   absl::StatusOr<Connection*> connection = endpoint_.Connect(
       kPortAny, {options_.guest_cid, port}, socket->type(), packet::kConnectTimeout, socket);
   if (!connection.ok()) {

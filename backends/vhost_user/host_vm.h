@@ -101,6 +101,9 @@ class HostVm : public packet::LinkUser, public packet::RequestUser, public HostS
   void AcceptForward(UniqueFd fd, uint32_t port);
   packet::ConnectionUser* Forward(packet::Connection& connection);
   HostSocket* MakeSocket(UniqueFd fd, int domain, uint16_t type);
+  // Sockets that have, or had, a connection: of one that is over, what it brought may still wait for
+  // a program that does not read.  The endpoint counts only those that live.
+  size_t SocketsAtPorts() const { return sockets_.size() - lines_.size(); }
 
   EventLoop& loop_;
   SiblingSwitch& siblings_;

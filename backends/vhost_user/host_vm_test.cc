@@ -288,6 +288,37 @@ TEST_F(HostVmTest, PacketsAndBuffersMayBeInManyPieces) {
   EXPECT_EQ(Receive().header.op, VSOCK_OP_CREDIT_UPDATE);
 }
 
+// What its connections have left for programs that do not read counts, after their end too.
+TEST_F(HostVmTest, ConnectionsThatEndedWithDataLeftCount) {
+  StartVm({.max_connections = 3});
+  StartGuest();
+  const UniqueFd listener = Listen(1024);
+  std::vector<UniqueFd> slow;
+  const std::string piece(65536, 'x');
+  for (uint32_t port = 5000; port < 5003; ++port) {
+    slow.push_back(ConnectFromGuest(listener, 1024, port));
+    // At once, so that one pass brings more than the socket takes.
+    for (int i = 0; i < 8; ++i) {
+      guest_->Send({.src_port = port, .dst_port = 1024, .op = VSOCK_OP_RW}, piece);
+    }
+    guest_->Send({.src_port = port,
+                  .dst_port = 1024,
+                  .op = VSOCK_OP_SHUTDOWN,
+                  .flags = VSOCK_SHUTDOWN_SEND | VSOCK_SHUTDOWN_RCV});
+    while (Receive().header.op != VSOCK_OP_RST) {
+    }
+  }
+  EXPECT_EQ(vm_->endpoint().connections(), 0u);
+  guest_->Send({.src_port = 6000, .dst_port = 1024, .op = VSOCK_OP_REQUEST});
+  EXPECT_EQ(Receive().header.op, VSOCK_OP_RST);
+  const UniqueFd client = Dial();
+  Write(client, "CONNECT 1234\n");
+  EXPECT_EQ(Read(client, 1), "<eof>");
+  EXPECT_EQ(Read(slow[0], 8 * piece.size() + 1).size(), 8 * piece.size() + strlen("<eof>"));
+  Pump();
+  EXPECT_TRUE(ConnectFromGuest(listener, 1024, 6001).valid());
+}
+
 TEST_F(HostVmTest, CarriesMessages) {
   StartVm();
   StartGuest();
