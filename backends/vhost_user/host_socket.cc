@@ -101,7 +101,7 @@ void HostSocket::OnDialed(uint32_t events) {
     absl::StatusOr<std::unique_ptr<MessageWriter>> writer =
         MessageWriter::Create(loop_, fd_.get(), [this](bool ok) { OnMessageWritten(ok); });
     if (!writer.ok()) {
-      spdlog::warn("{}", std::string(writer.status().message()));
+      spdlog::debug("{}", std::string(writer.status().message()));
       return connection_->Reset();
     }
     writer_ = *std::move(writer);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -20,13 +21,18 @@ absl::StatusOr<std::unique_ptr<MessageWriter>> MessageWriter::Create(
   if (fcntl(fd, F_SETFL, 0) != 0) return SystemError(errno, "fcntl");
   auto writer = absl::WrapUnique(new MessageWriter(fd, std::move(done), std::move(written)));
   if (absl::Status s = loop.Add(writer->done_.get(), writer.get()); !s.ok()) return s;
+  // The library throws if there are too many threads; nothing of it passes this function.
+  try {
+    writer->thread_ = std::thread([w = writer.get()] { w->Run(); });
+  } catch (const std::system_error& e) {
+    loop.Retire(std::move(writer));
+    return SystemError(e.code().value(), "no thread for a connection's messages");
+  }
   return writer;
 }
 
 MessageWriter::MessageWriter(int fd, UniqueFd done, std::function<void(bool)> written)
-    : fd_(fd), done_(std::move(done)), written_(std::move(written)) {
-  thread_ = std::thread([this] { Run(); });
-}
+    : fd_(fd), done_(std::move(done)), written_(std::move(written)) {}
 
 MessageWriter::~MessageWriter() {
   // Wakes the thread out of its write.
@@ -35,7 +41,7 @@ MessageWriter::~MessageWriter() {
     absl::MutexLock lock(&mutex_);
     stop_ = true;
   }
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 bool MessageWriter::Write(const packet::Payload& message, bool end_of_record) {

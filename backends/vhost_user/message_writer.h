@@ -28,7 +28,8 @@ namespace argosy::vhost_user {
 class MessageWriter : public EventLoop::Handler {
  public:
   // Makes `fd` blocking: others that use it say MSG_DONTWAIT.  `written` is called for each message:
-  // true once the socket has all of it, false if it never will.  Errors of the system.
+  // true once the socket has all of it, false if it never will.  Errors of the system, such as EAGAIN:
+  // it has no thread left.
   static absl::StatusOr<std::unique_ptr<MessageWriter>> Create(EventLoop& loop, int fd,
                                                                std::function<void(bool)> written);
   // Shuts the socket down, if a message is still to be written: it is lost.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/vhost_user/message_writer.h"
 
+#include <pthread.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,6 +12,7 @@
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "transport/error.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -102,6 +105,19 @@ TEST_F(MessageWriterTest, EndsWhileItWaitsForRoom) {
   Retire();
   for (int i = 0; i < fillers; ++i) EXPECT_EQ(Read(), "filler");
   EXPECT_EQ(Read(), "");  // end-of-file
+}
+
+// A guest makes as many as it has connections.
+TEST_F(MessageWriterTest, IsNotMadeWithoutAThread) {
+  pthread_attr_t usual, impossible;
+  ASSERT_EQ(pthread_getattr_default_np(&usual), 0);
+  ASSERT_EQ(pthread_attr_init(&impossible), 0);
+  // A stack of which there is not even address space.
+  ASSERT_EQ(pthread_attr_setstacksize(&impossible, size_t{1} << 60), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&impossible), 0);
+  const auto another = MessageWriter::Create(loop_, here_.get(), [](bool) {});
+  ASSERT_EQ(pthread_setattr_default_np(&usual), 0);
+  EXPECT_EQ(ErrnoOf(another.status()), EAGAIN);
 }
 
 }  // namespace
