@@ -112,7 +112,8 @@ void SiblingSwitch::OnPacket(uint32_t src_cid, const packet::Header& header,
     Open(from, *to, header);
   } else if (header.op == VSOCK_OP_RST) {
     Erase(key);
-  } else if (to->deaf) {
+  } else if (to->deaf || (header.op == VSOCK_OP_REQUEST && flow->second.client != src_cid)) {
+    // The rules have judged the other direction only.
     return Reset(key);
   } else if (flow->second.client != src_cid) {
     unanswered_.erase({flow->second.answer_deadline, key});

@@ -250,6 +250,20 @@ TEST_F(SiblingsTest, PoliciesOfBothDecide) {
   EXPECT_EQ(Receive(kB).header.op, VSOCK_OP_REQUEST);
 }
 
+TEST_F(SiblingsTest, WhoWasConnectedToMayNotConnectBackThatWay) {
+  StartVm(kA, {.outbound_only = true});
+  StartVm(kB);
+  for (const uint32_t cid : {kA, kB}) StartGuest(cid);
+  Connect(kA, 1000, kB);
+  Send(Packet(kA, 1000, kB, kPort,
+              VSOCK_OP_REQUEST));  // again: its program has given up and retries
+  EXPECT_EQ(Receive(kB).header.op, VSOCK_OP_REQUEST);
+  Send(Packet(kB, kPort, kA, 1000, VSOCK_OP_REQUEST));
+  ExpectReset(kA, kB, kPort, 1000);
+  ExpectReset(kB, kA, 1000, kPort);
+  EXPECT_EQ(siblings_.flows(), 0u);
+}
+
 TEST_F(SiblingsTest, FlowsHaveALimit) {
   StartVm(kA, {.max_connections = 2});
   StartVm(kB);
