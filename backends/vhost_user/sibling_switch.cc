@@ -69,7 +69,7 @@ void SiblingSwitch::Open(Port& from, Port& to, const packet::Header& header) {
   ++to.flows;
 }
 
-void SiblingSwitch::Erase(const FlowKey& key) {
+void SiblingSwitch::Erase(FlowKey key) {
   const auto flow = flows_.find(key);
   unanswered_.erase({flow->second.answer_deadline, key});
   flows_.erase(flow);
@@ -77,7 +77,7 @@ void SiblingSwitch::Erase(const FlowKey& key) {
   --ports_.at(std::get<2>(key)).flows;
 }
 
-void SiblingSwitch::Reset(const FlowKey& key) {
+void SiblingSwitch::Reset(FlowKey key) {
   const auto [low_cid, low_port, high_cid, high_port] = key;
   const uint16_t type = flows_.at(key).type;
   Erase(key);

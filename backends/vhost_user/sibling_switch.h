@@ -116,9 +116,10 @@ class SiblingSwitch {
   Port* Find(uint64_t cid);
   static bool MayOpen(const Port& from, const Port& to, const packet::Header& header);
   void Open(Port& from, Port& to, const packet::Header& header);
-  void Erase(const FlowKey& key);
+  // By value: the key may lie in what is erased.
+  void Erase(FlowKey key);
   // Tells both ends that it is over.
-  void Reset(const FlowKey& key);
+  void Reset(FlowKey key);
   // RST for a packet that does not pass, to its sender.
   void Refuse(Port& from, const packet::Header& header);
   // Sends at once, or puts it into the queue of `sender`.
