@@ -86,7 +86,9 @@ absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
     }
     // Their order decides, and a map has none.
     if (IsRule(key)) return wrong(entry.first, "rules are a list, named 'rules'");
-    if (!entry.second.IsScalar()) return wrong(entry.second, "a value must be a number or a text");
+    if (!entry.second.IsScalar()) {
+      return wrong(entry.first, absl::StrCat(key, ": a value must be a number or a text"));
+    }
     if (absl::Status s = SetKey(key, entry.second.Scalar(), &vm); !s.ok()) {
       return wrong(entry.first, s.message());
     }
@@ -95,9 +97,15 @@ absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
 }
 
 absl::StatusOr<std::vector<VmOptions>> ReadRoot(const YAML::Node& root) {
-  if (!root.IsMap() || root.size() != 1 || !root["vms"] || !root["vms"].IsSequence()) {
+  if (!root.IsMap() || !root["vms"] || !root["vms"].IsSequence()) {
     return ErrnoError(EINVAL, "line 1: expected 'vms:' and a list of machines");
   }
+  for (const auto& entry : root) {
+    if (entry.first.Scalar() == "vms") continue;
+    return ErrnoError(EINVAL, absl::StrCat("line ", entry.first.Mark().line + 1, ": unknown key '",
+                                           entry.first.Scalar(), "' beside 'vms'"));
+  }
+  if (root["vms"].size() == 0) return ErrnoError(EINVAL, "line 1: 'vms' has no machine");
   std::vector<VmOptions> vms;
   for (const YAML::Node& node : root["vms"]) {
     absl::StatusOr<VmOptions> vm = ReadVm(node);
@@ -152,8 +160,8 @@ absl::Status SetKey(absl::string_view key, absl::string_view value, VmOptions* v
     return ErrnoError(EINVAL, absl::StrCat("unknown key '", key,
                                            "' (known: guest-cid, socket, "
                                            "uds-path, forward-cid, forward-listen, "
-                                           "tx-buffer-size, queue-size, groups, allow, deny, "
-                                           "outbound-only)"));
+                                           "tx-buffer-size, queue-size, groups, outbound-only, "
+                                           "and allow and deny, in a file rules)"));
   }
   if (value.empty()) return ErrnoError(EINVAL, absl::StrCat(name, " must be a path"));
   *path = std::string(value);

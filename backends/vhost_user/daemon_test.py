@@ -162,6 +162,22 @@ class DaemonTest(unittest.TestCase):
         self.assertIn("unknown key 'sockets'", self.refused("--vm", "sockets=a"))
         self.assertIn("twice", self.refused("--vm", "socket=a,socket=b"))
         self.assertIn("--help", self.refused("--nonsense"))
+        self.assertIn("not expected: socket=b", self.refused("--vm", "socket=a", "socket=b"))
+
+    def test_an_empty_value_is_not_the_default(self):
+        def refused(*arguments):
+            return self.refused("--socket", self.path("vmm"), *arguments)
+
+        self.assertIn("socket must be a path", self.refused("--socket", ""))
+        self.assertIn("uds-path must be a path", refused("--uds-path", ""))
+        self.assertIn("guest-cid must be a number", refused("--guest-cid", ""))
+        self.assertIn("groups must be names", refused("--groups", ""))
+
+    def test_help_and_version(self):
+        for option, expected in [("--help", "--guest-cid CID"), ("-h", "--vm KEY=VALUE"), ("--version", "0.1"), ("-V", "0.1")]:
+            done = subprocess.run([PROGRAM, option], capture_output=True, text=True, timeout=30, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(expected, done.stdout)
 
     def test_groups_and_rules(self):
         def refused(*arguments):
@@ -207,7 +223,10 @@ class DaemonTest(unittest.TestCase):
             ("vms: 3\n", "line 1: expected 'vms:'"),
             ("vms:\n  - guest_cid: 1\n", "line 2: guest-cid must be"),
             ("vms:\n  - socket: a\n    uds: b\n", "line 3: unknown key 'uds'"),
-            ("vms:\n  - socket: [a]\n", "line 2: a value"),
+            ("vms:\n  - socket: [a]\n", "line 2: socket: a value"),
+            ("vms:\n  - groups:\n", "line 2: groups: a value"),
+            ("vms: []\n", "'vms' has no machine"),
+            ("vms:\n  - socket: a\nlog_level: info\n", "line 3: unknown key 'log_level' beside 'vms'"),
             ("vms:\n  - {\n", "line"),
             ("vms:\n  - rules: deny in\n", "line 2: rules must be a list"),
             ("vms:\n  - rules:\n      - deny in\n      - permit in\n", "line 4: 'permit in'"),

@@ -71,7 +71,7 @@ int Main(int argc, char** argv) {
       "on,\n"
       "several by --vm or --config."};
   app.name("vhost-user-vsock");
-  app.set_version_flag("--version", "vhost-user-vsock 0.1");
+  app.set_version_flag("-V,--version", "vhost-user-vsock 0.1");
   std::string guest_cid, socket, uds_path, forward_cid, forward_listen, tx_buffer_size, queue_size,
       groups, config_path, log_level = "info";
   std::vector<std::string> vm_texts, allowed, denied;
@@ -80,44 +80,60 @@ int Main(int argc, char** argv) {
   const struct {
     const char* name;
     std::string* value;
+    const char* type;
     const char* help;
   } flat[] = {
-      {"guest-cid", &guest_cid, "CID of the machine (default: 3)"},
-      {"socket", &socket, "UNIX socket to which its VMM connects"},
-      {"uds-path", &uds_path, "UNIX socket for the host's side of its connections"},
-      {"forward-cid", &forward_cid,
-       "CID to which its connections to the host go, by the host's AF_VSOCK: 1 is this host.  "
-       "Instead "
-       "of --uds-path"},
-      {"forward-listen", &forward_listen,
-       "ports of this host, as 9001+9002, whose clients from that CID go to its same ports"},
-      {"tx-buffer-size", &tx_buffer_size,
-       "bytes that the host keeps for a connection (default: 262144)"},
-      {"queue-size", &queue_size, "longest virtqueue, a power of two (default: 1024)"},
-      {"groups", &groups,
-       "names with + between: machines with one in common can connect (default: default)"},
+      {"guest-cid", &guest_cid, "CID", "CID of the machine (default: 3)"},
+      {"socket", &socket, "PATH", "UNIX socket to which its VMM connects"},
+      {"uds-path", &uds_path, "PATH",
+       "UNIX socket for the host's programs; from the guest to port N: PATH_N"},
+      {"forward-cid", &forward_cid, "CID",
+       "instead of --uds-path: the guest's connections to the host go\n"
+       "to this CID by the host's AF_VSOCK; 1 is this host"},
+      {"forward-listen", &forward_listen, "PORT+PORT...",
+       "with --forward-cid: ports where the host listens, for clients\n"
+       "from that CID to reach the same ports of the guest"},
+      {"tx-buffer-size", &tx_buffer_size, "BYTES",
+       "what the host keeps for a connection whose program does not\n"
+       "read, 4096 to 67108864 (default: 262144)"},
+      {"queue-size", &queue_size, "N",
+       "longest virtqueue, a power of two from 2 to 32768 (default: 1024)"},
+      {"groups", &groups, "NAME+NAME...",
+       "machines with one in common can connect (default: default)"},
   };
   for (const auto& option : flat) {
-    app.add_option(std::string("--") + option.name, *option.value, option.help);
+    app.add_option(std::string("--") + option.name, *option.value, option.help)
+        ->type_name(option.type);
   }
   CLI::Option* const allow = app.add_option(
       "--allow", allowed,
-      "connections that may be made: in or out[:CID[:PORT[-PORT]]]; may be repeated, and of these\n"
-      "and --deny the first that fits decides");
-  app.add_option("--deny", denied, "connections that may not");
+      "connections that may be made: in or out[:CID[:PORT[-PORT]]], with * for any;\n"
+      "may be repeated, and of these and --deny the first that fits decides");
+  CLI::Option* const deny =
+      app.add_option("--deny", denied, "connections that may not, in the same words");
   app.add_flag("--outbound-only", outbound_only,
                "nobody connects to the machine but where a rule allows it");
-  app.add_option("--vm", vm_texts, "a machine as KEY=VALUE,... with these keys; may be repeated");
-  app.add_option("--config", config_path, "YAML file with machines, see docs/vhost-user.md");
+  CLI::Option* const vm_option =
+      app.add_option("--vm", vm_texts,
+                     "a machine by the options above without --, such as\n"
+                     "guest-cid=4,socket=/tmp/vm4.vmm,uds-path=/tmp/vm4.vsock;\n"
+                     "may be repeated");
+  vm_option->type_name("KEY=VALUE");
+  allow->type_name("RULE");
+  deny->type_name("RULE");
+  // One value each, or `--vm A B` would be two machines.
+  for (CLI::Option* option : {allow, deny, vm_option}) option->allow_extra_args(false);
+  app.add_option("--config", config_path, "YAML file with machines, see docs/vhost-user.md")
+      ->type_name("FILE");
   app.add_option("--max-connections", max_connections,
                  "most connections of a machine at a time (default: 1024)")
       ->check(CLI::Range(1, 65536));
-  app.add_option("--log-level", log_level, "debug, info, warn or error")
+  app.add_option("--log-level", log_level, "the least that is logged (default: info)")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     fprintf(stderr, "vhost-user-vsock: %s (try --help)\n", e.what());
     return kExitUsage;
   }
@@ -128,7 +144,8 @@ int Main(int argc, char** argv) {
   VmOptions one;
   bool has_one = false;
   for (const auto& option : flat) {
-    if (option.value->empty()) continue;
+    // An empty value is one, too: of a shell's variable that is not set.
+    if (app.count(std::string("--") + option.name) == 0) continue;
     has_one = true;
     if (absl::Status s = SetKey(option.name, *option.value, &one); !s.ok()) {
       return Fail(s, kExitUsage);
