@@ -22,11 +22,20 @@ constexpr absl::Duration kFinishSlice = absl::Milliseconds(200);
 
 constexpr uint32_t kFirstFreePort = 1024;
 
-absl::Status ExplainConnect(const absl::Status& status, const Address& peer) {
+absl::Status ExplainConnect(const absl::Status& status, const Transport& transport,
+                            const Address& peer) {
   switch (ErrnoOf(status)) {
     case EINTR:
       return status;
     case ECONNRESET:
+      // A device between the host and its guest gives no reason.
+      if (transport.capabilities().one_machine) {
+        return ErrnoError(ECONNRESET,
+                          absl::StrCat("nobody listens at ", Describe(peer),
+                                       " for this type of socket, its backlog is full, the guest "
+                                       "is not up, or a rule of its device refuses: start the "
+                                       "listening side first"));
+      }
       return ErrnoError(ECONNRESET,
                         absl::StrCat("nobody listens at ", Describe(peer),
                                      " for this type of socket, or its backlog is full: start the "
@@ -124,14 +133,16 @@ absl::StatusOr<Socket> Session::Connect(SocketType type) const {
   how.local_port = options.local_port;
   if (options.wait != absl::ZeroDuration()) how.timeout = options.wait;
   absl::StatusOr<std::unique_ptr<Connecting>> connecting = transport.Connect(*peer, type, how);
-  if (!connecting.ok()) return ExplainConnect(connecting.status(), *peer);
+  if (!connecting.ok()) return ExplainConnect(connecting.status(), transport, *peer);
   for (;;) {
     absl::StatusOr<Socket> socket = (*connecting)->Complete();
     if (socket.ok()) {
       Note(absl::StrCat("connected to ", Describe(*peer)));
       return socket;
     }
-    if (ErrnoOf(socket.status()) != EAGAIN) return ExplainConnect(socket.status(), *peer);
+    if (ErrnoOf(socket.status()) != EAGAIN) {
+      return ExplainConnect(socket.status(), transport, *peer);
+    }
     pollfd ready = {(*connecting)->fd(), (*connecting)->events(), 0};
     if (absl::Status s = PollOrStop({&ready, 1}, absl::InfiniteFuture()); !s.ok()) return s;
   }

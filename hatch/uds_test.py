@@ -87,6 +87,7 @@ class UdsTest(testing.HatchTest):
 
     def test_nobody_listens(self):
         self.check(self.a("-z", self.port).finish(), 1, "nobody listens at port " + self.port)
+        self.check(self.a("-z", self.port).finish(), 1, "the guest is not up")
         server = self.server("-l", self.port)
         self.check(self.a("-z", self.port).finish(), 0)
         self.check(server.finish(), 0)

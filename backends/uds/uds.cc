@@ -183,7 +183,8 @@ class UdsConnecting : public Connecting {
                                                ": is the machine's vsock device running?"));
       case ECONNREFUSED:
         return ErrnoError(ENODEV, absl::StrCat("nobody serves ", address_.sun_path,
-                                               ": the machine's vsock device has ended"));
+                                               ": the machine's vsock device has ended, or it is "
+                                               "no socket"));
       default:
         return SystemError(error, absl::StrCat("connect to ", address_.sun_path));
     }
