@@ -147,7 +147,7 @@ HostVm::~HostVm() {
   while (!sockets_.empty()) sockets_.begin()->first->GiveUp();
   siblings_.Remove(options_.guest_cid);
   for (const std::string& count : policy_.Counts()) {
-    spdlog::info("CID {}: connections by {}", options_.guest_cid, count);
+    spdlog::info("CID {}: connections decided by {}", options_.guest_cid, count);
   }
 }
 
@@ -302,13 +302,14 @@ absl::StatusOr<Connection*> HostVm::ConnectGuest(HostSocket* socket, uint32_t po
   if (!policy_.Allows(Direction::kIn, kCidHost, port)) {
     return ErrnoError(EACCES, "a rule forbids it");
   }
-  if (!device_.up()) return ErrnoError(ENODEV, "the guest's driver does not run");
+  absl::StatusOr<Connection*> connection = ErrnoError(ENODEV, "the guest's driver does not run");
   // This one is among them.
   if (SocketsAtPorts() > options_.max_connections) {
-    return ErrnoError(ENOBUFS, "too many connections, or programs that do not read");
+    connection = ErrnoError(ENOBUFS, "too many connections, or programs that do not read");
+  } else if (device_.up()) {
+    connection = endpoint_.Connect(kPortAny, {options_.guest_cid, port}, socket->type(),
+                                   packet::kConnectTimeout, socket);
   }
-  absl::StatusOr<Connection*> connection = endpoint_.Connect(
-      kPortAny, {options_.guest_cid, port}, socket->type(), packet::kConnectTimeout, socket);
   if (!connection.ok()) {
     spdlog::debug("CID {}: no connection to port {}: {}", options_.guest_cid, port,
                   std::string(connection.status().message()));
