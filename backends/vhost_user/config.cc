@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "transport/error.h"
 #include "yaml-cpp/yaml.h"
 
@@ -64,6 +65,15 @@ absl::Status SetPorts(absl::string_view key, absl::string_view value, std::vecto
   }
   *out = std::move(ports);
   return absl::OkStatus();
+}
+
+// Whether `path` is one of those that belong to `uds_path`: UDS_PATH_PORT, UDS_PATH_seqpacket.
+bool Belongs(absl::string_view path, absl::string_view uds_path) {
+  if (uds_path.empty() || !absl::ConsumePrefix(&path, uds_path) ||
+      !absl::ConsumePrefix(&path, "_") || path.empty()) {
+    return false;
+  }
+  return path == "seqpacket" || path.find_first_not_of("0123456789") == absl::string_view::npos;
 }
 
 absl::StatusOr<VmOptions> ReadVm(const YAML::Node& node) {
@@ -235,6 +245,16 @@ absl::Status CheckVms(const std::vector<VmOptions>& vms) {
     for (const std::string& path : {vm.socket, vm.uds_path}) {
       if (!path.empty() && !paths.insert(path).second) {
         return ErrnoError(EINVAL, absl::StrCat("the path ", path, " is given twice"));
+      }
+    }
+  }
+  // A guest that connects to such a port of the host would come to the other machine as its host, or
+  // as its VMM.
+  for (const VmOptions& vm : vms) {
+    for (const std::string& path : paths) {
+      if (Belongs(path, vm.uds_path)) {
+        return ErrnoError(EINVAL, absl::StrCat("the path ", path, " belongs to the uds-path ",
+                                               vm.uds_path, ": choose another"));
       }
     }
   }

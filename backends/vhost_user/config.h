@@ -41,8 +41,8 @@ absl::StatusOr<std::vector<VmOptions>> ParseConfig(absl::string_view yaml);
 absl::StatusOr<std::vector<VmOptions>> ReadConfig(const std::string& path);
 
 // What no key can tell alone: EINVAL for no machine at all, a CID, a path or a port of the host twice, a
-// machine without a socket, with both kinds of a host's side, or with forward-listen but no
-// forward-cid.
+// path that belongs to a uds-path, a machine without a socket, with both kinds of a
+// host's side, or with forward-listen but no forward-cid.
 absl::Status CheckVms(const std::vector<VmOptions>& vms);
 
 }  // namespace argosy::vhost_user

@@ -97,6 +97,12 @@ class DaemonTest(unittest.TestCase):
         vm = "guest-cid=%d,socket=" + self.path("a")
         self.assertIn("given twice", self.refused("--vm", vm % 3, "--vm", vm % 4))
 
+    def test_a_path_among_anothers(self):
+        for other in ["uds-path=%s_17", "uds-path=%s_seqpacket", "socket=%s_17"]:
+            other = "guest-cid=4," + other % self.path("host") + ("" if "socket" in other else ",socket=" + self.path("vmm4"))
+            vm = "guest-cid=3,socket=%s,uds-path=%s" % (self.path("vmm3"), self.path("host"))
+            self.assertIn("belongs to the uds-path", self.refused("--vm", vm, "--vm", other), other)
+
     def test_bad_numbers(self):
         for option, value in [
             ("--guest-cid", "2"),
