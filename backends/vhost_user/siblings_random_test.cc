@@ -218,7 +218,7 @@ TEST(SiblingsRandomTest, NothingIsLostInTheMiddleAndNothingIsLeft) {
     delivered += machines.delivered();
     if (testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(delivered, 1000u);
+  EXPECT_GT(delivered, 100u);
 }
 
 }  // namespace
