@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "transport/error.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::sim {
 
@@ -25,20 +25,15 @@ using control::Request;
 
 absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Open(const std::string& path,
                                                                    absl::string_view domain) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return ErrnoError(EINVAL, absl::StrCat("the socket's path '", path, "' must have 1 to ",
-                                           sizeof(address.sun_path) - 1, " characters"));
-  }
-  path.copy(address.sun_path, path.size());
+  const absl::StatusOr<sockaddr_un> address = UnixAddress(path);
+  if (!address.ok()) return address.status();
   if (domain.size() >= control::kNameSize) {
     return ErrnoError(EINVAL, absl::StrCat("a domain's name has at most ", control::kNameSize - 1,
                                            " characters"));
   }
   UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return SystemError(errno, "cannot make a socket");
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
     if (errno == EACCES) return SystemError(errno, absl::StrCat("cannot open ", path));
     return ErrnoError(ECONNREFUSED,
                       absl::StrCat("no argosy-sim serves ", path, " (", strerror(errno),

@@ -5,7 +5,6 @@
 // The input is a row of steps; see Step().
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -20,6 +19,7 @@
 #include "spdlog/spdlog.h"
 #include "transport/packet/wire.h"
 #include "transport/unique_fd.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::sim {
 namespace {
@@ -168,11 +168,7 @@ class World {
   }
 
   UniqueFd Dial() {
-    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    Must(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+    UniqueFd fd = ConnectUnix(path_, SOCK_SEQPACKET).value();
     Pump();
     return fd;
   }

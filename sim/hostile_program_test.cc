@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +17,7 @@
 #include "sim/control_client.h"
 #include "sim/testing/bystander.h"
 #include "sim/testing/daemon.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::sim {
 namespace {
@@ -25,12 +25,7 @@ namespace {
 using ::testing::HasSubstr;
 
 int RawControl(const Daemon& daemon) {
-  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  daemon.socket().copy(address.sun_path, sizeof(address.sun_path) - 1);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  return fd;
+  return ConnectUnix(daemon.socket(), SOCK_SEQPACKET).value().release();
 }
 
 // The daemon hangs up.

@@ -5,13 +5,13 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
 #include "transport/error.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -68,13 +68,8 @@ absl::StatusOr<bool> IsServed(const sockaddr_un& address) {
 
 absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int type,
                                                   Folder folder) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return ErrnoError(EINVAL, absl::StrCat("the socket's path '", path, "' must have 1 to ",
-                                           sizeof(address.sun_path) - 1, " characters"));
-  }
-  path.copy(address.sun_path, path.size());
+  const absl::StatusOr<sockaddr_un> address = UnixAddress(path);
+  if (!address.ok()) return address.status();
   struct stat there;
   if (lstat(path.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode)) {
     return ErrnoError(EEXIST, absl::StrCat(path, " exists and is no socket: choose another path"));
@@ -85,7 +80,7 @@ absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int t
   absl::StatusOr<UniqueFd> lock = TakeLock(path);
   if (!lock.ok()) return lock.status();
   // Nobody held the lock, so an owner who takes it is dead; others do not take it.
-  const absl::StatusOr<bool> served = IsServed(address);
+  const absl::StatusOr<bool> served = IsServed(*address);
   if (!served.ok()) return served.status();
   if (*served) {
     unlink((path + ".lock").c_str());
@@ -98,7 +93,7 @@ absl::StatusOr<UnixListener> UnixListener::Create(const std::string& path, int t
   // bind() gives the file the socket's own mode: no moment in which it is open to others, and no
   // umask, which the program's other threads would see.
   if (fchmod(fd.get(), 0600) != 0) return SystemError(errno, "fchmod");
-  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
     return SystemError(errno, absl::StrCat("cannot make the socket ", path));
   }
   if (listen(fd.get(), 512) != 0)

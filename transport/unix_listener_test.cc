@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "transport/error.h"
 #include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -21,11 +21,9 @@ class UnixListenerTest : public testing::Test {
  protected:
   // A socket at the path that somebody bound who knows no locks.
   UniqueFd Bind(int type) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, path_.size());
+    const sockaddr_un address = *UnixAddress(path_);
     UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
     return fd;
   }
   absl::StatusOr<UnixListener> Create(int type = SOCK_STREAM) {

@@ -17,6 +17,7 @@
 #include "transport/error.h"
 #include "transport/packet/limits.h"
 #include "transport/unix_ending.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -120,7 +121,8 @@ class LoopbackDatagramSocket : public DatagramSocket {
       return ErrnoError(EMSGSIZE,
                         absl::StrCat("a datagram holds at most ", kMaxDatagram, " bytes"));
     }
-    const sockaddr_un address = SocketAddress(directory_.PathOf(PortSpace::kDatagram, to.port));
+    const sockaddr_un address =
+        UnixAddress(directory_.PathOf(PortSpace::kDatagram, to.port)).value();
     if (sendto(fd_.get(), bytes.data(), bytes.size(), 0,
                reinterpret_cast<const sockaddr*>(&address), sizeof(address)) >= 0) {
       return absl::OkStatus();
@@ -233,7 +235,8 @@ class LoopbackTransport : public Transport {
  private:
   // Takes `fd` on success only.
   absl::StatusOr<Socket> Connected(UniqueFd& fd, BoundPort port, Address peer, SocketType type) {
-    const sockaddr_un address = SocketAddress(directory_.PathOf(PortSpace::kConnection, peer.port));
+    const sockaddr_un address =
+        UnixAddress(directory_.PathOf(PortSpace::kConnection, peer.port)).value();
     const int rc = connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
     const int error = errno;
     port.RemoveFile();  // the name has served

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "transport/error.h"
 #include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -141,11 +141,7 @@ TEST_F(LoopbackTest, StrangersAreTurnedAway) {
   const std::unique_ptr<Transport> t = Open();
   auto listener = t->Listen(5000, SocketType::kStream, {});
   ASSERT_TRUE(listener.ok());
-  const UniqueFd stranger(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  snprintf(address.sun_path, sizeof(address.sun_path), "%s/conn-5000", dir_.path().c_str());
-  ASSERT_EQ(connect(stranger.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const UniqueFd stranger = ConnectUnix(dir_.path() + "/conn-5000", SOCK_STREAM).value();
   auto friendly = ConnectBlocking(*t, {kCidLocal, 5000}, SocketType::kStream);
   ASSERT_TRUE(friendly.ok());
 

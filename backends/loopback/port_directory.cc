@@ -8,7 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstddef>
@@ -21,6 +20,7 @@
 #include "absl/strings/strip.h"
 #include "transport/address.h"
 #include "transport/error.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -121,20 +121,13 @@ absl::StatusOr<BoundPort> PortDirectory::Bind(int fd, PortSpace space, uint32_t 
     if (!lock.ok()) return lock.status();
     BoundPort bound(candidate, PathOf(space, candidate), *std::move(lock));
     bound.RemoveFile();  // left behind by an owner that was killed
-    const sockaddr_un address = SocketAddress(bound.path());
+    const sockaddr_un address = UnixAddress(bound.path()).value();
     if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
       return SystemError(errno, absl::StrCat("bind ", bound.path()));
     }
     return bound;
   }
   return ErrnoError(EADDRNOTAVAIL, "no free port found");
-}
-
-sockaddr_un SocketAddress(absl::string_view path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
-  return address;
 }
 
 absl::StatusOr<uint32_t> PortOf(const sockaddr_un& address, size_t length, PortSpace space) {

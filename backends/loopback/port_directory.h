@@ -65,8 +65,6 @@ class PortDirectory {
   std::string path_;
 };
 
-sockaddr_un SocketAddress(absl::string_view path);
-
 // The port in the name of a peer's socket; EPROTO if it was not bound by Bind().
 absl::StatusOr<uint32_t> PortOf(const sockaddr_un& address, size_t length, PortSpace space);
 

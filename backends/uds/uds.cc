@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,6 +25,7 @@
 #include "transport/packet/limits.h"
 #include "transport/unix_ending.h"
 #include "transport/unix_listener.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
@@ -65,17 +65,6 @@ absl::Status Prepare(int fd, SocketType type) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<sockaddr_un> SocketAddress(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return ErrnoError(EINVAL, absl::StrCat("the socket's path '", path, "' must have 1 to ",
-                                           sizeof(address.sun_path) - 1, " characters"));
-  }
-  path.copy(address.sun_path, path.size());
-  return address;
-}
-
 absl::Status NoSeqpacket(const std::string& path) {
   return ErrnoError(ESOCKTNOSUPPORT,
                     absl::StrCat("the device that serves ", path,
@@ -92,7 +81,7 @@ class UdsConnecting : public Connecting {
                                                            SocketType type,
                                                            absl::Duration timeout) {
     const absl::StatusOr<sockaddr_un> address =
-        SocketAddress(type == SocketType::kStream ? path : SeqpacketPath(path));
+        UnixAddress(type == SocketType::kStream ? path : SeqpacketPath(path));
     if (!address.ok()) return address.status();
     UniqueFd fd(socket(AF_UNIX, TypeOf(type) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd.valid()) return SystemError(errno, "socket");
@@ -351,7 +340,7 @@ absl::StatusOr<std::unique_ptr<Transport>> OpenUds(absl::string_view uri) {
     return ErrnoError(EINVAL, absl::StrCat("'", uri, "' is not of the form uds:PATH, such as ",
                                            "uds:/run/vm4.vsock"));
   }
-  const absl::StatusOr<sockaddr_un> address = SocketAddress(std::string(path));
+  const absl::StatusOr<sockaddr_un> address = UnixAddress(std::string(path));
   if (!address.ok()) return Annotate(address.status(), "uds:");
   return absl::make_unique<UdsTransport>(std::string(uri), std::string(path));
 }

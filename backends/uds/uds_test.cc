@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -19,33 +18,13 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "transport/error.h"
+#include "transport/testing/listen_unix.h"
 #include "transport/testing/temporary_directory.h"
 #include "transport/unique_fd.h"
+#include "transport/unix_socket.h"
 
 namespace argosy {
 namespace {
-
-sockaddr_un At(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  return address;
-}
-
-UniqueFd ListenAt(const std::string& path, int type, int backlog = 8) {
-  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-  const sockaddr_un address = At(path);
-  EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(listen(fd.get(), backlog), 0);
-  return fd;
-}
-
-UniqueFd ConnectTo(const std::string& path, int type) {
-  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-  const sockaddr_un address = At(path);
-  EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  return fd;
-}
 
 std::string Read(int fd) {
   char buffer[256];
@@ -82,8 +61,8 @@ class UdsTest : public testing::TestWithParam<SocketType> {
 
   // The device begins to serve.
   void Serve(int backlog = 8) {
-    stream_ = ListenAt(path_, SOCK_STREAM, backlog);
-    seqpacket_ = ListenAt(path_ + "_seqpacket", SOCK_SEQPACKET, backlog);
+    stream_ = ListenUnix(path_, SOCK_STREAM, backlog);
+    seqpacket_ = ListenUnix(path_ + "_seqpacket", SOCK_SEQPACKET, backlog);
   }
   // It accepts a client, whose line was `line`.
   UniqueFd Accept(absl::string_view line) {
@@ -249,7 +228,7 @@ TEST_P(UdsTest, GuestComesToAListener) {
   ASSERT_TRUE(listener.ok()) << listener.status();
   EXPECT_EQ((*listener)->local(), (Address{kCidHost, 5000}));
   EXPECT_EQ(ErrnoOf((*listener)->Accept().status()), EAGAIN);
-  const UniqueFd device = ConnectTo(path_ + "_5000", type());
+  const UniqueFd device = *ConnectUnix(path_ + "_5000", type());
   const absl::StatusOr<Socket> socket = (*listener)->Accept();
   ASSERT_TRUE(socket.ok()) << socket.status();
   EXPECT_EQ(socket->peer(), (Address{kCidAny, kPortAny}));
@@ -275,14 +254,14 @@ TEST_P(UdsTest, PortIsOneForBothTypesAndForOtherPrograms) {
   Serve();
   const auto listener = transport_->Listen(5000, GetParam(), {});
   ASSERT_TRUE(listener.ok()) << listener.status();
-  const UniqueFd stranger = ListenAt(path_ + "_5001", SOCK_STREAM);
+  const UniqueFd stranger = ListenUnix(path_ + "_5001", SOCK_STREAM);
   for (const uint32_t port : {5000, 5001}) {
     for (const SocketType other : {SocketType::kStream, SocketType::kSeqpacket}) {
       EXPECT_EQ(ErrnoOf(transport_->Listen(port, other, {}).status()), EADDRINUSE);
     }
   }
   // What a dead one left is in nobody's way.
-  ListenAt(path_ + "_5002", SOCK_STREAM).reset();
+  ListenUnix(path_ + "_5002", SOCK_STREAM).reset();
   EXPECT_TRUE(transport_->Listen(5002, GetParam(), {}).ok());
 }
 
@@ -318,12 +297,12 @@ TEST_P(StreamUdsTest, AnswerComesInParts) {
 
 TEST_P(StreamUdsTest, DeviceWithoutSeqpacket) {
   EXPECT_FALSE(transport_->capabilities().seqpacket);
-  stream_ = ListenAt(path_, SOCK_STREAM);
+  stream_ = ListenUnix(path_, SOCK_STREAM);
   EXPECT_FALSE(transport_->capabilities().seqpacket);
   const SocketType type = SocketType::kSeqpacket;
   EXPECT_EQ(ErrnoOf(transport_->Connect({3, 1234}, type, {}).status()), ESOCKTNOSUPPORT);
   EXPECT_EQ(ErrnoOf(transport_->Listen(5000, type, {}).status()), ESOCKTNOSUPPORT);
-  seqpacket_ = ListenAt(path_ + "_seqpacket", SOCK_SEQPACKET);
+  seqpacket_ = ListenUnix(path_ + "_seqpacket", SOCK_SEQPACKET);
   EXPECT_TRUE(transport_->capabilities().seqpacket);
 }
 

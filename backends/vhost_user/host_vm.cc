@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +14,7 @@
 #include "transport/error.h"
 #include "transport/packet/limits.h"
 #include "transport/unix_listener.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 
@@ -26,21 +26,6 @@ namespace {
 constexpr int kAcceptsPerTurn = 64;
 
 int SocketType(uint16_t type) { return type == VSOCK_TYPE_STREAM ? SOCK_STREAM : SOCK_SEQPACKET; }
-
-// A connection to the host's socket at `path`.  ECONNREFUSED, ENOENT, EPROTOTYPE (of another type),
-// EAGAIN (its backlog is full): AF_UNIX says so at once.
-absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, int type) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return ErrnoError(EINVAL, "the path is too long");
-  path.copy(address.sun_path, path.size());
-  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return SystemError(errno, "cannot make a socket");
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    return SystemError(errno, absl::StrCat("cannot connect to ", path));
-  }
-  return fd;
-}
 
 // The guest may send messages of `size`; the kernel takes none above sk_sndbuf - 32, which is twice
 // what is set.  It sets what net.core.wmem_max allows.
@@ -241,7 +226,8 @@ packet::ConnectionUser* HostVm::OnRequest(Connection& connection) {
   if (forward_ != nullptr) return Forward(connection);
   if (options_.uds_path.empty()) return nullptr;
   const std::string path = absl::StrCat(options_.uds_path, "_", connection.local().port);
-  absl::StatusOr<UniqueFd> fd = ConnectUnix(path, SocketType(connection.type()));
+  // AF_UNIX says at once whether a listener takes it.
+  absl::StatusOr<UniqueFd> fd = ConnectUnix(path, SocketType(connection.type()) | SOCK_NONBLOCK);
   if (!fd.ok()) {
     spdlog::debug("CID {}: port {} of the host refused: {}", options_.guest_cid,
                   connection.local().port, std::string(fd.status().message()));
