@@ -267,7 +267,7 @@ class DeviceTest : public testing::Test {
       arguments.push_back(absl::StrCat("guest-cid=", machine->cid, ",socket=", machine->vmm,
                                        ",uds-path=", machine->host));
     }
-    auto device = DeviceProcess::Start(device_program, arguments);
+    auto device = DeviceProcess::Start(device_program, arguments, folder_.path() + "/log");
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
     ASSERT_TRUE(Boot(machine_));
@@ -277,13 +277,14 @@ class DeviceTest : public testing::Test {
     if (device_ == nullptr || other_.driver == nullptr) return;
     EXPECT_TRUE(device_->Runs()) << "the device has ended";
     EXPECT_TRUE(Works(other_)) << "the other machine has noticed";
+    if (HasFailure()) std::fprintf(stderr, "the device: %s\n", device_->Log().c_str());
   }
 
   // A VMM connects, and its guest's driver starts.
   absl::Status Start(Machine& machine, VsockGuest::Options options = {}) {
     machine.driver = nullptr;
     options.timeout = wait_limit;
-    absl::StatusOr<UniqueFd> vmm = device_->Dial(machine.vmm, SOCK_STREAM, Deadline());
+    absl::StatusOr<UniqueFd> vmm = device_->Dial(machine.vmm, Deadline());
     if (!vmm.ok()) return vmm.status();
     auto guest = VsockGuest::Start(*std::move(vmm), options);
     if (!guest.ok()) return guest.status();
@@ -321,7 +322,7 @@ class DeviceTest : public testing::Test {
   }
   // A program of the host that asks for a port of the guest.
   UniqueFd Dial(absl::string_view line) {
-    absl::StatusOr<UniqueFd> fd = device_->Dial(machine_.host, SOCK_STREAM, Deadline());
+    absl::StatusOr<UniqueFd> fd = device_->Dial(machine_.host, Deadline());
     EXPECT_TRUE(fd.ok()) << fd.status();
     if (!fd.ok()) return UniqueFd();
     Write(*fd, line);
@@ -369,6 +370,9 @@ class DeviceTest : public testing::Test {
     machine.driver->SendPacket(*end, VSOCK_OP_RST);
     return Read(program, 1) == "<eof>";
   }
+
+  // A device that has ended is TearDown()'s to tell of.
+  int64_t MemoryKiB() const { return device_->MemoryKiB().value_or(0); }
 
   // What becomes of a device whose guest broke a rule: it hangs up ("ends"), or has given back so many
   // chains of the rx ring ("goes on"), or nothing happens ("is stuck").
@@ -502,12 +506,12 @@ TEST_F(DeviceTest, GuestThatIgnoresCredit) {
   ASSERT_NE(end, nullptr);
   End* other = Connect(other_listener, 1025, 5001, &quick);
   ASSERT_NE(other, nullptr);
-  const uint64_t before = device_->Memory();
+  const int64_t before = MemoryKiB();
   // 64 MiB at a program that reads nothing, while the guest takes no answer.
   const std::string piece(60'000, 'x');
   for (int i = 0; i < 1100; ++i) driver().SendPacket(*end, VSOCK_OP_RW, piece);
   EXPECT_TRUE(driver().Until([&] { return end->reset; })) << "nothing tells the guest";
-  EXPECT_LT(device_->Memory(), before + (32 << 20));
+  EXPECT_LT(MemoryKiB(), before + 32 * 1024);
   EXPECT_TRUE(Flows(machine_, *other, quick));
 }
 
@@ -867,14 +871,14 @@ TEST_F(DeviceTest, Defect13QueueBetweenSiblingsIsBounded) {
   ASSERT_EQ(packet->header.op, VSOCK_OP_RESPONSE);
 
   // 64 MiB at a guest that takes what its buffers hold, and no more.
-  const uint64_t before = device_->Memory();
+  const int64_t before = MemoryKiB();
   const std::string piece(60'000, 'x');
   header.op = VSOCK_OP_RW;
   header.len = static_cast<uint32_t>(piece.size());
   for (int i = 0; i < 1100; ++i) sender.SendRaw(header, piece);
   packet = sender.Receive();
   EXPECT_TRUE(packet.ok() && packet->header.op == VSOCK_OP_RST) << "nothing tells the sender";
-  EXPECT_LT(device_->Memory(), before + (32 << 20));
+  EXPECT_LT(MemoryKiB(), before + 32 * 1024);
 }
 
 class LimitedDeviceTest : public DeviceTest {

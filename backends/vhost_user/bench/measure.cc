@@ -7,7 +7,6 @@
 // prints lines of a name and a number.  Exit 0, 1 if the device failed, 2 for a wrong command line.
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,9 +27,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "backends/vhost_user/bench/device_process.h"
 #include "backends/vhost_user/bench/linux_guest.h"
+#include "backends/vhost_user/testing/device_process.h"
 #include "transport/error.h"
+#include "transport/testing/listen_unix.h"
+#include "transport/testing/temporary_directory.h"
 #include "transport/unique_fd.h"
 
 namespace argosy::vhost_user {
@@ -121,19 +122,31 @@ absl::StatusOr<Window> Watch(double seconds, const std::function<uint64_t()>& by
 
 // A device with its guest.
 struct Bed {
+  std::unique_ptr<TemporaryDirectory> folder = std::make_unique<TemporaryDirectory>();
   std::unique_ptr<DeviceProcess> device;
   std::unique_ptr<LinuxGuest> guest;
 
   static absl::StatusOr<Bed> Start(const Options& options, const LinuxGuest::Options& wanted) {
     Bed bed;
-    auto device = DeviceProcess::Start(options.device);
-    if (!device.ok()) return device.status();
-    bed.device = *std::move(device);
+    if (absl::Status s = bed.StartDevice(options.device); !s.ok()) return s;
     if (absl::Status s = bed.StartGuest(wanted); !s.ok()) return s;
     return bed;
   }
+  std::string vmm_path() const { return folder->path() + "/vmm"; }
+  std::string uds_path() const { return folder->path() + "/uds"; }
+  absl::Status StartDevice(const std::string& program) {
+    auto started = DeviceProcess::Start(
+        program, {"--guest-cid", "3", "--socket", vmm_path(), "--uds-path", uds_path()},
+        folder->path() + "/log");
+    if (!started.ok()) return started.status();
+    device = *std::move(started);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<UniqueFd> Dial(const std::string& path) const {
+    return device->Dial(path, absl::Now() + absl::DurationFromTimeval(kPatience));
+  }
   absl::Status StartGuest(const LinuxGuest::Options& wanted) {
-    auto vmm = device->DialVmm();
+    auto vmm = Dial(vmm_path());
     if (!vmm.ok()) return vmm.status();
     auto started = LinuxGuest::Start(*std::move(vmm), wanted);
     if (!started.ok()) return started.status();
@@ -146,7 +159,7 @@ struct Bed {
   }
   // A client that has been told OK.
   absl::StatusOr<UniqueFd> Connect() {
-    auto fd = device->DialHost();
+    auto fd = Dial(uds_path());
     if (!fd.ok()) return fd;
     setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience));
     const std::string line = absl::StrCat("CONNECT ", kGuestPort, "\n");
@@ -196,29 +209,14 @@ absl::Status HostToGuest(const Options& options) {
   return bed->Explain(window.status());
 }
 
-absl::StatusOr<UniqueFd> Listen(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience));
-  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
-      listen(fd.get(), 8) != 0) {
-    return SystemError(errno, "listening");
-  }
-  return fd;
-}
-
 absl::Status GuestToHost(const Options& options) {
   Bed bed;
-  auto device = DeviceProcess::Start(options.device);
-  if (!device.ok()) return device.status();
-  bed.device = *std::move(device);
-  auto listener = Listen(absl::StrCat(bed.device->uds_path(), "_", kHostPort));
-  if (!listener.ok()) return listener.status();
+  if (absl::Status s = bed.StartDevice(options.device); !s.ok()) return s;
+  const UniqueFd listener = ListenUnix(absl::StrCat(bed.uds_path(), "_", kHostPort), SOCK_STREAM);
+  setsockopt(listener.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience));
   absl::Status started = bed.StartGuest({.send_to = kHostPort, .write_size = options.size});
   if (!started.ok()) return started;
-  UniqueFd fd(accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+  UniqueFd fd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!fd.valid()) return SystemError(errno, "the guest does not connect");
   Program program(std::move(fd), 0);
   auto window = Watch(options.seconds, [&] { return program.bytes(); },
@@ -294,13 +292,13 @@ absl::Status Idle(const Options& options) {
   };
   // The first one may cost what all share.
   if (absl::Status s = add(); !s.ok()) return s;
-  auto before = bed->device->StatusKiB("RssAnon");
+  auto before = bed->device->MemoryKiB();
   if (!before.ok()) return before.status();
   for (int i = 0; i < options.count; ++i) {
     if (absl::Status s = add(); !s.ok())
       return Annotate(bed->Explain(s), absl::StrCat("connection ", i));
   }
-  auto after = bed->device->StatusKiB("RssAnon");
+  auto after = bed->device->MemoryKiB();
   if (!after.ok()) return after.status();
   const absl::Duration cpu = bed->device->CpuTime();
   absl::SleepFor(absl::Seconds(options.seconds));

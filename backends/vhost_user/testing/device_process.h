@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // File: backends/vhost_user/testing/device_process.h
 //
-// A device's program, run by a test, and the sockets that it serves.  It dies with the object, and with
-// the test.
+// A device's program, of any maker, run by a test or a benchmark.  It dies with the object, and with
+// the thread that started it.
+//
+//   auto device = *DeviceProcess::Start("/usr/bin/vhost-device-vsock", {"--socket", path}, log);
+//   UniqueFd vmm = *device->Dial(path, deadline);
+//
+// Any thread.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_TESTING_DEVICE_PROCESS_H_
 #define ARGOSY_BACKENDS_VHOST_USER_TESTING_DEVICE_PROCESS_H_
 
@@ -11,7 +16,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,23 +26,30 @@ namespace argosy::vhost_user {
 
 class DeviceProcess {
  public:
-  // Runs `program` with `arguments`.  The system's error.
+  // Runs `program` with `arguments`; what it prints is added to the file `log`.  The system's error.
   static absl::StatusOr<std::unique_ptr<DeviceProcess>> Start(
-      const std::string& program, const std::vector<std::string>& arguments);
+      const std::string& program, const std::vector<std::string>& arguments,
+      const std::string& log);
   ~DeviceProcess();
 
   bool Runs() const;
-  // Memory of its own that it has now, in bytes.
-  uint64_t Memory() const;
-  // Connects to a socket, of SOCK_STREAM or another type, as soon as the program listens there.  The
-  // last error of connect() if it does not by the deadline, or has ended.
-  absl::StatusOr<UniqueFd> Dial(const std::string& path, int type, absl::Time deadline) const;
+  // Connects to a stream socket, as soon as the program listens there.  ECHILD if it ends instead, with
+  // what it said; the last error of connect() at the deadline.
+  absl::StatusOr<UniqueFd> Dial(const std::string& path, absl::Time deadline) const;
+
+  // Of all its threads; 0 if it has ended.
+  absl::Duration CpuTime() const;
+  // What it has of memory of its own, without what it shares with a guest (RssAnon).  ECHILD.
+  absl::StatusOr<int64_t> MemoryKiB() const;
+  // The end of what it printed.
+  std::string Log() const;
 
  private:
-  DeviceProcess(pid_t pid, UniqueFd end) : pid_(pid), end_(std::move(end)) {}
+  DeviceProcess(pid_t pid, UniqueFd end, const std::string& log);
 
   const pid_t pid_;
-  const UniqueFd end_;  // readable when it has ended
+  const UniqueFd end_;  // a pidfd: readable when it has ended
+  const std::string log_;
 };
 
 }  // namespace argosy::vhost_user
