@@ -96,6 +96,14 @@ def start_device(command):
     sys.exit("the vsock device ended early")
 
 
+def vsock_device(path):
+    """The device behind the socket at `path`, for qemu_command(): it works in memory that is shared with it."""
+    return [
+        *["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "pc,memory-backend=memory"],
+        *["-chardev", f"socket,id=vsock,path={path}", "-device", "vhost-user-vsock-pci,chardev=vsock"],
+    ]
+
+
 class VsockDevice:
     """A vhost-user device for the guest, and what talks to it on the host."""
 
@@ -105,10 +113,7 @@ class VsockDevice:
         vmm, self.uds = os.path.join(self.folder, "vmm"), os.path.join(self.folder, "host")
         self.daemon = start_device([program, "--guest-cid=3", f"--socket={vmm}", f"--uds-path={self.uds}"])
         self.host = subprocess.Popen([sys.executable, host, self.uds])
-        self.qemu_arguments = [
-            *["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "pc,memory-backend=memory"],
-            *["-chardev", f"socket,id=vsock,path={vmm}", "-device", "vhost-user-vsock-pci,chardev=vsock"],
-        ]
+        self.qemu_arguments = vsock_device(vmm)
 
     def end(self, passed):
         """Whether the device and the host's script ended well; a script is not waited for after a failure."""

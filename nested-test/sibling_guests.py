@@ -14,7 +14,7 @@ import tempfile
 import threading
 
 from machine import PASSED_STATUS, needed
-from plain_guest import add_guest_arguments, build_initramfs, qemu_command, start_device
+from plain_guest import add_guest_arguments, build_initramfs, qemu_command, start_device, vsock_device
 
 TIME_LIMIT = 600  # seconds; a run takes 20 to 150
 CIDS = {"a": 3, "b": 4}
@@ -31,8 +31,7 @@ class Guest:
         command = PREAMBLE % {"own": own, "peer": peer} + getattr(args, name)
         build_initramfs(args, command, initramfs)
         devices = [
-            *["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "pc,memory-backend=memory"],
-            *["-chardev", f"socket,id=vsock,path={folder}/vmm{own}", "-device", "vhost-user-vsock-pci,chardev=vsock"],
+            *vsock_device(f"{folder}/vmm{own}"),
             *["-netdev", f"socket,id=net,fd={network.fileno()}"],
             *["-device", f"e1000,netdev=net,mac=52:54:00:00:00:{own:02x},romfile="],
         ]
