@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,9 +34,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "backends/vhost_user/testing/device_process.h"
+#include "backends/vhost_user/testing/host_program.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "transport/testing/listen_unix.h"
 #include "transport/testing/temporary_directory.h"
 
 namespace argosy::vhost_user {
@@ -53,30 +54,10 @@ constexpr uint32_t kSendAndReceive = VSOCK_SHUTDOWN_SEND | VSOCK_SHUTDOWN_RCV;
 
 // ---- the host's programs ----
 
-// What can be read until `size` bytes, or end-of-file ("<eof>"), an error, or the deadline ("<...>").
-std::string Read(const UniqueFd& fd, size_t size) {
-  std::string text;
-  const absl::Time deadline = Deadline();
-  while (text.size() < size) {
-    if (!WaitReadable(fd.get(), deadline, nullptr)) return text + "<nothing more>";
-    char bytes[65536];
-    const ssize_t n =
-        recv(fd.get(), bytes, std::min(sizeof(bytes), size - text.size()), MSG_DONTWAIT);
-    if (n < 0) return absl::StrCat(text, "<", strerror(errno), ">");
-    if (n == 0) return text + "<eof>";
-    text.append(bytes, static_cast<size_t>(n));
-  }
-  return text;
-}
+std::string Read(const UniqueFd& fd, size_t size) { return vhost_user::Read(fd, size, Deadline()); }
 
 // Everything up to end-of-file or a reset.
 std::string ReadAll(const UniqueFd& fd) { return Read(fd, ~size_t{0}); }
-
-// Little enough that a socket takes it.
-void Write(const UniqueFd& fd, absl::string_view text) {
-  EXPECT_EQ(send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT),
-            static_cast<ssize_t>(text.size()));
-}
 
 UniqueFd Accept(const UniqueFd& listener) {
   if (!WaitReadable(listener.get(), Deadline(), nullptr)) return UniqueFd();
@@ -310,15 +291,9 @@ class DeviceTest : public testing::Test {
   // A program of the host that listens at a port of the machine's host.
   UniqueFd Listen(uint32_t port, int backlog = 16) { return Listen(machine_, port, backlog); }
   UniqueFd Listen(const Machine& machine, uint32_t port, int backlog = 16) {
-    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un at = {};
-    at.sun_family = AF_UNIX;
     const std::string path = absl::StrCat(machine.host, "_", port);
-    path.copy(at.sun_path, sizeof(at.sun_path) - 1);
     unlink(path.c_str());
-    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-    EXPECT_EQ(listen(fd.get(), backlog), 0);
-    return fd;
+    return ListenUnix(path, SOCK_STREAM, backlog);
   }
   // A program of the host that asks for a port of the guest.
   UniqueFd Dial(absl::string_view line) {

@@ -23,9 +23,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "backends/vhost_user/host_vm.h"
+#include "backends/vhost_user/testing/host_program.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "gtest/gtest.h"
 #include "transport/error.h"
+#include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -38,16 +41,11 @@ constexpr uint32_t kListened = 9001, kAlsoListened = 9002;  // of forward-listen
 
 class ForwardTest : public testing::Test {
  protected:
-  ForwardTest() {
-    std::string name = "/tmp/argosy-vm.XXXXXX";
-    folder_ = mkdtemp(name.data());
-    signal(SIGPIPE, SIG_IGN);
-  }
+  ForwardTest() { signal(SIGPIPE, SIG_IGN); }
   ~ForwardTest() override {
     guest_.reset();
     vm_.reset();
     Pump();
-    std::filesystem::remove_all(folder_);
   }
 
   VmOptions Options() {
@@ -64,7 +62,7 @@ class ForwardTest : public testing::Test {
     vm_ = *std::move(vm);
   }
   void StartGuest() {
-    auto socket = FrontEnd::Dial(folder_ + "/vmm");
+    auto socket = ConnectUnix(folder_ + "/vmm", SOCK_STREAM);
     ASSERT_TRUE(socket.ok()) << socket.status();
     auto guest = VsockGuest::Start(*std::move(socket), {.pump = [this] { Pump(); }});
     ASSERT_TRUE(guest.ok()) << guest.status();
@@ -123,23 +121,8 @@ class ForwardTest : public testing::Test {
     *error = connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 ? 0 : errno;
     return fd;
   }
-  static void Write(const UniqueFd& fd, absl::string_view text) {
-    ASSERT_EQ(send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(text.size()));
-  }
-  // What can be read within the deadline, until `size` bytes or end-of-file ("<eof>") or an error.
   std::string Read(const UniqueFd& fd, size_t size) {
-    std::string text;
-    const absl::Time deadline = absl::Now() + absl::Seconds(10);
-    while (text.size() < size && WaitReadable(fd.get(), deadline, [this] { Pump(); })) {
-      char bytes[65536];
-      const ssize_t n =
-          recv(fd.get(), bytes, std::min(sizeof(bytes), size - text.size()), MSG_DONTWAIT);
-      if (n < 0) return absl::StrCat(text, "<", strerror(errno), ">");
-      if (n == 0) return text + "<eof>";
-      text.append(bytes, static_cast<size_t>(n));
-    }
-    return text;
+    return vhost_user::Read(fd, size, absl::Now() + absl::Seconds(10), [this] { Pump(); });
   }
 
   // ---- the guest ----
@@ -206,7 +189,8 @@ class ForwardTest : public testing::Test {
   EventLoop loop_;
   SiblingSwitch siblings_;
   bool clock_stands_ = false;  // no timer of the machine's fires
-  std::string folder_;
+  const TemporaryDirectory directory_;
+  const std::string folder_ = directory_.path();
   std::unique_ptr<HostVm> vm_;
   std::unique_ptr<VsockGuest> guest_;
 };
@@ -443,7 +427,7 @@ TEST_F(SilentTest, AndStallsNobody) {
   options.guest_cid = kCid + 1;
   options.socket += "2";
   StartVm(options);
-  auto socket = FrontEnd::Dial(options.socket);
+  auto socket = ConnectUnix(options.socket, SOCK_STREAM);
   ASSERT_TRUE(socket.ok()) << socket.status();
   auto guest = VsockGuest::Start(*std::move(socket), {.pump = [this] { Pump(); }});
   ASSERT_TRUE(guest.ok()) << guest.status();

@@ -8,7 +8,6 @@
 #include "backends/vhost_user/host_vm.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -23,7 +22,9 @@
 #include "absl/strings/str_cat.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "spdlog/spdlog.h"
+#include "transport/testing/listen_unix.h"
 #include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -60,25 +61,14 @@ class Input {
   size_t size_;
 };
 
-sockaddr_un Address(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  return address;
-}
-
 // The host's listeners, the same for all inputs.
 struct Host {
   Host() {
     spdlog::set_level(spdlog::level::off);
     for (const uint32_t port : kHostPorts) {
       const int type = port == 12 ? SOCK_SEQPACKET : SOCK_STREAM;
-      UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-      const sockaddr_un at = Address(absl::StrCat(folder.path(), "/host_", port));
-      Check(bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0 &&
-                listen(fd.get(), 4) == 0,
-            "no listener");
-      listeners[port] = std::move(fd);
+      listeners[port] =
+          ListenUnix(absl::StrCat(folder.path(), "/host_", port), type | SOCK_NONBLOCK, 4);
     }
   }
   UniqueFd Accept(uint32_t port) {
@@ -113,7 +103,7 @@ class Fuzz {
                               .max_connections = 8});
     Check(vm.ok(), "no machine");
     vm_ = *std::move(vm);
-    auto vmm = FrontEnd::Dial(host_.folder.path() + "/vmm");
+    auto vmm = ConnectUnix(host_.folder.path() + "/vmm", SOCK_STREAM);
     Check(vmm.ok(), "no VMM");
     auto guest = VsockGuest::Start(*std::move(vmm), {.queue_size = 32,
                                                      .rx_two_buffers = in_.Byte() % 2 == 1,
@@ -201,10 +191,7 @@ class Fuzz {
         const std::string path =
             host_.folder.path() + (in_.Byte() % 4 == 0 ? "/host_seqpacket" : "/host");
         const int type = path.ends_with("seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
-        UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-        const sockaddr_un at = Address(path);
-        Check(connect(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0,
-              "no client");
+        UniqueFd fd = ConnectUnix(path, type | SOCK_NONBLOCK).value();
         const std::string line =
             absl::StrCat("CONNECT ", kGuestPort + in_.Byte() % 4, "\nand more");
         send(fd.get(), line.data(), in_.Byte() % (line.size() + 1), MSG_NOSIGNAL);

@@ -4,13 +4,10 @@
 #include "backends/vhost_user/host_vm.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,8 +15,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "backends/vhost_user/testing/host_program.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "gtest/gtest.h"
+#include "transport/testing/listen_unix.h"
+#include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -28,16 +29,10 @@ constexpr uint32_t kCid = 7;
 
 class HostVmTest : public testing::Test {
  protected:
-  HostVmTest() {
-    // Not TEST_TMPDIR: a socket's path has 107 characters.
-    std::string name = "/tmp/argosy-vm.XXXXXX";
-    folder_ = mkdtemp(name.data());
-  }
   ~HostVmTest() override {
     guest_.reset();
     vm_.reset();
     Pump();
-    std::filesystem::remove_all(folder_);
   }
 
   void StartVm(VmOptions options = {}) {
@@ -51,7 +46,7 @@ class HostVmTest : public testing::Test {
   }
   void StartGuest(VsockGuest::Options options = {}) {
     options.pump = [this] { Pump(); };
-    auto socket = FrontEnd::Dial(folder_ + "/vmm");
+    auto socket = ConnectUnix(folder_ + "/vmm", SOCK_STREAM);
     ASSERT_TRUE(socket.ok()) << socket.status();
     auto guest = VsockGuest::Start(*std::move(socket), options);
     ASSERT_TRUE(guest.ok()) << guest.status();
@@ -70,44 +65,16 @@ class HostVmTest : public testing::Test {
 
   // A host program's sockets.
   UniqueFd Listen(uint32_t port, int type = SOCK_STREAM, int backlog = 16) {
-    UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-    const sockaddr_un at = Address(absl::StrCat(folder_, "/host_", port));
-    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-    EXPECT_EQ(listen(fd.get(), backlog), 0);
-    return fd;
+    return ListenUnix(absl::StrCat(folder_, "/host_", port), type, backlog);
   }
   static UniqueFd Accept(const UniqueFd& listener) {
     return UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   }
   UniqueFd Dial(int type = SOCK_STREAM) {
-    UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-    const sockaddr_un at = Address(folder_ + (type == SOCK_STREAM ? "/host" : "/host_seqpacket"));
-    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-    return fd;
+    return ConnectUnix(folder_ + (type == SOCK_STREAM ? "/host" : "/host_seqpacket"), type).value();
   }
-  static sockaddr_un Address(const std::string& path) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    return address;
-  }
-  static void Write(const UniqueFd& fd, absl::string_view text) {
-    ASSERT_EQ(send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(text.size()));
-  }
-  // What can be read within the deadline, until `size` bytes or end-of-file ("<eof>") or an error.
   std::string Read(const UniqueFd& fd, size_t size) {
-    std::string text;
-    const absl::Time deadline = absl::Now() + absl::Seconds(10);
-    while (text.size() < size && WaitReadable(fd.get(), deadline, [this] { Pump(); })) {
-      char bytes[65536];
-      const ssize_t n =
-          recv(fd.get(), bytes, std::min(sizeof(bytes), size - text.size()), MSG_DONTWAIT);
-      if (n < 0) return absl::StrCat(text, "<", strerror(errno), ">");
-      if (n == 0) return text + "<eof>";
-      text.append(bytes, static_cast<size_t>(n));
-    }
-    return text;
+    return vhost_user::Read(fd, size, absl::Now() + absl::Seconds(10), [this] { Pump(); });
   }
 
   VsockGuest::Packet Receive() {
@@ -128,7 +95,8 @@ class HostVmTest : public testing::Test {
 
   EventLoop loop_;
   SiblingSwitch siblings_;
-  std::string folder_;
+  const TemporaryDirectory directory_;
+  const std::string folder_ = directory_.path();
   std::unique_ptr<HostVm> vm_;
   std::unique_ptr<VsockGuest> guest_;
 };
@@ -471,7 +439,7 @@ TEST_F(HostVmTest, AGuestThatIsRebootedLosesItsConnections) {
 
 TEST_F(HostVmTest, ARingThatIsBrokenFromTheStartEndsItsDeviceAlone) {
   StartVm();
-  auto socket = FrontEnd::Dial(folder_ + "/vmm");
+  auto socket = ConnectUnix(folder_ + "/vmm", SOCK_STREAM);
   ASSERT_TRUE(socket.ok()) << socket.status();
   // Buffers without room for a packet.  Whether the VMM still gets its answers is a matter of time.
   auto broken = VsockGuest::Start(*std::move(socket),
@@ -527,7 +495,7 @@ TEST_F(HostVmTest, AGuestThatRanBeforeItsVmmCameIsToldThatItsConnectionsAreGone)
   const UniqueFd program = ConnectFromGuest(listener, 1024, 5000);
   ASSERT_TRUE(guest_->Disconnect().ok());
   EXPECT_EQ(Read(program, 1), "<eof>");
-  auto socket = FrontEnd::Dial(folder_ + "/vmm");
+  auto socket = ConnectUnix(folder_ + "/vmm", SOCK_STREAM);
   ASSERT_TRUE(socket.ok());
   ASSERT_TRUE(guest_->Reconnect(*std::move(socket)).ok());
   EXPECT_EQ(*guest_->ReceiveEvent(), 0u);

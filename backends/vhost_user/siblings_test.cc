@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Guests of one daemon that talk to each other: their rings, driven by the test, and the switch.
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,9 +12,12 @@
 #include "absl/time/clock.h"
 #include "backends/vhost_user/host_vm.h"
 #include "backends/vhost_user/sibling_switch.h"
+#include "backends/vhost_user/testing/host_program.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "gtest/gtest.h"
 #include "transport/address.h"
+#include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -26,16 +27,10 @@ constexpr uint32_t kPort = 80;
 
 class SiblingsTest : public testing::Test {
  protected:
-  SiblingsTest() {
-    // Not TEST_TMPDIR: a socket's path has 107 characters.
-    std::string name = "/tmp/argosy-vms.XXXXXX";
-    folder_ = mkdtemp(name.data());
-  }
   ~SiblingsTest() override {
     guests_.clear();
     vms_.clear();
     Pump();
-    std::filesystem::remove_all(folder_);
   }
 
   void StartVm(uint32_t cid, VmOptions options = {}) {
@@ -48,7 +43,7 @@ class SiblingsTest : public testing::Test {
   }
   void StartGuest(uint32_t cid, VsockGuest::Options options = {}) {
     options.pump = [this] { Pump(); };
-    auto socket = FrontEnd::Dial(absl::StrCat(folder_, "/vmm", cid));
+    auto socket = ConnectUnix(absl::StrCat(folder_, "/vmm", cid), SOCK_STREAM);
     ASSERT_TRUE(socket.ok()) << socket.status();
     auto guest = VsockGuest::Start(*std::move(socket), options);
     ASSERT_TRUE(guest.ok()) << guest.status();
@@ -124,7 +119,8 @@ class SiblingsTest : public testing::Test {
 
   EventLoop loop_;
   SiblingSwitch siblings_;
-  std::string folder_;
+  const TemporaryDirectory directory_;
+  const std::string folder_ = directory_.path();
   absl::Duration later_;
   std::map<uint32_t, std::unique_ptr<HostVm>> vms_;
   std::map<uint32_t, std::unique_ptr<VsockGuest>> guests_;
@@ -406,13 +402,8 @@ TEST_F(SiblingsTest, TheHostHasItsTurnBesideASibling) {
   StartDeafGuest(kB);
   Connect(kA, 1000, kB);
   // A client of the host that has much to send.
-  UniqueFd client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un at = {};
-  at.sun_family = AF_UNIX;
-  absl::StrCat(folder_, "/host", kB).copy(at.sun_path, sizeof(at.sun_path) - 1);
-  ASSERT_EQ(connect(client.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-  const std::string line = absl::StrCat("CONNECT ", kPort, "\n") + std::string(100000, 'h');
-  ASSERT_EQ(send(client.get(), line.data(), line.size(), 0), static_cast<ssize_t>(line.size()));
+  const UniqueFd client = ConnectUnix(absl::StrCat(folder_, "/host", kB), SOCK_STREAM).value();
+  Write(client, absl::StrCat("CONNECT ", kPort, "\n") + std::string(100000, 'h'));
   packet::Header request = Receive(kB).header;
   ASSERT_EQ(request.op, VSOCK_OP_REQUEST);
   Flood(kA, 1000, kB);

@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <cstring>
@@ -20,19 +19,6 @@ namespace {
 constexpr uint32_t kMaxReply = 4096;
 
 }  // namespace
-
-absl::StatusOr<UniqueFd> FrontEnd::Dial(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return ErrnoError(ENAMETOOLONG, path);
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid() ||
-      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return SystemError(errno, path);
-  }
-  return fd;
-}
 
 absl::Time FrontEnd::Deadline() const { return absl::Now() + options_.timeout; }
 

@@ -5,7 +5,7 @@
 // this process over a socketpair, or a daemon over its socket.
 //
 //   auto memory = *GuestMemory::Create({{0x100000, 16 << 20}});
-//   FrontEnd vmm(*FrontEnd::Dial("/run/vm4.sock"), {});
+//   FrontEnd vmm(*ConnectUnix("/run/vm4.sock", SOCK_STREAM), {});
 //   vmm.Negotiate();
 //   vmm.ShareMemory(*memory);
 //   auto tx = *DriverQueue::Create(memory.get(), 1, vmm.QueueOptions(128));
@@ -53,9 +53,6 @@ class FrontEnd {
     Request request;
     std::vector<uint8_t> payload;
   };
-
-  // Connects to a daemon's socket.  connect()'s error: ENOENT or ECONNREFUSED if nobody is there.
-  static absl::StatusOr<UniqueFd> Dial(const std::string& path);
 
   FrontEnd(UniqueFd socket, Options options)
       : socket_(std::move(socket)), options_(std::move(options)) {}

@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,7 +17,9 @@
 #include "backends/vhost_user/testing/echo_bed.h"
 #include "gtest/gtest.h"
 #include "transport/error.h"
+#include "transport/testing/listen_unix.h"
 #include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -105,12 +106,6 @@ TEST(FrontEndTest, ABackEndThatTalksNonsense) {
   EXPECT_EQ(ErrnoOf(vmm.Query(Request::kGetQueueNum).status()), EPROTO);
 }
 
-TEST(FrontEndTest, DialsNobody) {
-  TemporaryDirectory directory;
-  EXPECT_EQ(ErrnoOf(FrontEnd::Dial(directory.path() + "/nobody").status()), ENOENT);
-  EXPECT_EQ(ErrnoOf(FrontEnd::Dial(std::string(200, 'x')).status()), ENAMETOOLONG);
-}
-
 // What the device of the Rust project negotiates: MQ and CONFIG, no INDIRECT.
 TEST(FrontEndTest, LessThanEverything) {
   EchoBed bed({.features = kFeatureVersion1 | kFeatureEventIndex | kFeatureProtocolFeatures,
@@ -126,12 +121,7 @@ TEST(FrontEndTest, LessThanEverything) {
 TEST(FrontEndTest, ADaemonOnAnotherThread) {
   TemporaryDirectory directory;
   const std::string path = directory.path() + "/vm.sock";
-  const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(listen(listener.get(), 1), 0);
+  const UniqueFd listener = ListenUnix(path, SOCK_STREAM);
   absl::Status ended;
   std::thread daemon([&] {
     EchoDevice device;
@@ -156,7 +146,7 @@ TEST(FrontEndTest, ADaemonOnAnotherThread) {
   });
   auto memory = *GuestMemory::Create({{0x1000, 1 << 20}, {0x40000000, 1 << 20}});
   {
-    absl::StatusOr<UniqueFd> socket = FrontEnd::Dial(path);
+    absl::StatusOr<UniqueFd> socket = ConnectUnix(path, SOCK_STREAM);
     ASSERT_TRUE(socket.ok()) << socket.status();
     FrontEnd vmm(*std::move(socket), {});
     ASSERT_TRUE(vmm.Negotiate().ok());
