@@ -12,6 +12,8 @@
 //       uds_path: /run/vm3.vsock
 //       groups: a+b
 //       rules: ["allow in:4", "deny in"]
+//
+// Any thread.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
 #define ARGOSY_BACKENDS_VHOST_USER_CONFIG_H_
 

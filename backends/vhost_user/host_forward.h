@@ -16,6 +16,8 @@
 //
 // A port of Linux has one type, so clients are streams; the guest's connections may be SEQPACKET, too,
 // if the transport that leads to forward-cid has it.
+//
+// One thread, the loop's; nothing here waits.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_HOST_FORWARD_H_
 #define ARGOSY_BACKENDS_VHOST_USER_HOST_FORWARD_H_
 

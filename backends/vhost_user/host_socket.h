@@ -18,6 +18,8 @@
 // A clean end is passed on as shutdown() or close(); neither AF_UNIX nor AF_VSOCK has a word for a
 // reset that a program could say, so a reset closes the socket, too.  The other way round, a reset
 // of AF_VSOCK reads like the close of a program.
+//
+// One thread, the loop's; nothing here waits.
 #ifndef ARGOSY_BACKENDS_VHOST_USER_HOST_SOCKET_H_
 #define ARGOSY_BACKENDS_VHOST_USER_HOST_SOCKET_H_
 
