@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Three guests of one daemon that connect, send, stop taking packets, reset and reboot as a seed has it.
 // What arrives of a connection has no gap and nothing of an earlier one; in the end nothing is left.
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +20,8 @@
 #include "backends/vhost_user/sibling_switch.h"
 #include "backends/vhost_user/testing/vsock_guest.h"
 #include "gtest/gtest.h"
+#include "transport/testing/temporary_directory.h"
+#include "transport/unix_socket.h"
 
 namespace argosy::vhost_user {
 namespace {
@@ -39,15 +42,13 @@ struct View {
 class Machines {
  public:
   explicit Machines(uint32_t seed) : random_(seed) {
-    std::string name = "/tmp/argosy-vms.XXXXXX";
-    folder_ = mkdtemp(name.data());
     for (const uint32_t cid : kCids) {
       auto vm = HostVm::Create(
           loop_, siblings_,
           {.guest_cid = cid, .socket = absl::StrCat(folder_, "/vmm", cid), .max_connections = 8});
       EXPECT_TRUE(vm.ok()) << vm.status();
       vms_.push_back(*std::move(vm));
-      auto socket = FrontEnd::Dial(absl::StrCat(folder_, "/vmm", cid));
+      auto socket = ConnectUnix(absl::StrCat(folder_, "/vmm", cid), SOCK_STREAM);
       EXPECT_TRUE(socket.ok()) << socket.status();
       auto guest = VsockGuest::Start(
           *std::move(socket), {.rx_buffer = 65536, .rx_buffers = 8, .pump = [this] { Pump(); }});
@@ -59,7 +60,6 @@ class Machines {
     guests_.clear();
     vms_.clear();
     Pump();
-    std::filesystem::remove_all(folder_);
   }
 
   void Step() {
@@ -199,7 +199,8 @@ class Machines {
   std::mt19937 random_;
   EventLoop loop_;
   SiblingSwitch siblings_;
-  std::string folder_;
+  const TemporaryDirectory directory_;
+  const std::string folder_ = directory_.path();
   absl::Duration later_;
   uint32_t thirsty_ = kCids[0];
   std::vector<std::unique_ptr<HostVm>> vms_;
