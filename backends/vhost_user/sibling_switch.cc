@@ -51,6 +51,10 @@ void SiblingSwitch::Remove(uint32_t cid) {
 
 bool SiblingSwitch::MayOpen(const Port& from, const Port& to, const packet::Header& header) {
   if (header.type != VSOCK_TYPE_STREAM && header.type != VSOCK_TYPE_SEQPACKET) return false;
+  const bool siblings =
+      std::any_of(from.vm.groups.begin(), from.vm.groups.end(),
+                  [&](const std::string& group) { return to.vm.groups.contains(group); });
+  if (!siblings) return false;
   // A deaf one would not hear the answer.
   if (from.deaf || to.deaf || !to.vm.device->up()) return false;
   if (from.flows >= from.vm.max_flows || to.flows >= to.vm.max_flows) {
@@ -99,11 +103,7 @@ void SiblingSwitch::OnPacket(uint32_t src_cid, const packet::Header& header,
   }
   if (header.op < VSOCK_OP_REQUEST || header.op > VSOCK_OP_CREDIT_REQUEST) return;
   Port* const to = Find(header.dst_cid);
-  const bool siblings =
-      to != nullptr && to != &from &&
-      std::any_of(from.vm.groups.begin(), from.vm.groups.end(),
-                  [&](const std::string& group) { return to->vm.groups.contains(group); });
-  if (!siblings) return Refuse(from, header);
+  if (to == nullptr || to == &from) return Refuse(from, header);
 
   const FlowKey key = KeyOf(header);
   const auto flow = flows_.find(key);
